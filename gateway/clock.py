@@ -1,0 +1,133 @@
+"""Time, handed in everywhere (docs/architecture.md, rule 1): real, scaled, or moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+# Before this the wall clock cannot be right: routers without a battery clock start in 1970.
+EARLIEST_TRUSTED_WALL = 1_735_689_600.0  # 2025-01-01T00:00:00Z
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One moment, read once and handed to everything that decides at that moment.
+
+    ``mono``: seconds on the monotonic clock. ``wall``: seconds since 1970 (UTC).
+    ``trusted``: False while the wall clock cannot be right.
+    """
+
+    mono: float
+    wall: float
+    trusted: bool = True
+
+
+class Clock(Protocol):
+    """The only source of time in the project."""
+
+    def now(self) -> Instant:
+        """This moment."""
+
+    def monotonic(self) -> float:
+        """Seconds on the monotonic clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that many seconds of this clock."""
+
+    def real(self, seconds: float) -> float:
+        """How many seconds of the machine's clock so many seconds of this clock are (for time-outs)."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> Instant:
+        wall = time.time()
+        return Instant(time.monotonic(), wall, wall >= EARLIEST_TRUSTED_WALL)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def real(self, seconds: float) -> float:
+        return seconds
+
+
+class ScaledClock:
+    """A clock that runs ``speed`` times as fast as the machine's, from the moment it is made."""
+
+    def __init__(self, speed: float) -> None:
+        if speed <= 0:
+            raise ValueError(f"speed: {speed} is not above 0")
+        self.speed = speed
+        self._mono0 = time.monotonic()
+        self._wall0 = time.time()
+
+    def now(self) -> Instant:
+        elapsed = (time.monotonic() - self._mono0) * self.speed
+        wall = self._wall0 + elapsed
+        return Instant(self._mono0 + elapsed, wall, wall >= EARLIEST_TRUSTED_WALL)
+
+    def monotonic(self) -> float:
+        return self._mono0 + (time.monotonic() - self._mono0) * self.speed
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self.speed)
+
+    def real(self, seconds: float) -> float:
+        return seconds / self.speed
+
+
+class ManualClock:
+    """A clock that stands until ``advance`` moves it: tests and simulation in virtual time."""
+
+    def __init__(self, mono: float = 1000.0, wall: float = 1_760_000_000.0) -> None:
+        self._mono = mono
+        self._wall = wall
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> Instant:
+        return Instant(self._mono, self._wall, self._wall >= EARLIEST_TRUSTED_WALL)
+
+    def monotonic(self) -> float:
+        return self._mono
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._mono + seconds, next(self._order), future))
+        await future
+
+    def real(self, seconds: float) -> float:
+        return seconds
+
+    def jump_wall(self, seconds: float) -> None:
+        """Move the wall clock alone, as NTP does."""
+        self._wall += seconds
+
+    async def advance(self, seconds: float) -> None:
+        """Move time, waking each sleeper at its own moment and in order."""
+        end = self._mono + seconds
+        while self._sleepers and self._sleepers[0][0] <= end:
+            due, _, future = heapq.heappop(self._sleepers)
+            self._step(max(due - self._mono, 0.0))
+            if not future.done():
+                future.set_result(None)
+            for _ in range(20):  # let what was woken run until it sleeps again
+                await asyncio.sleep(0)
+        self._step(end - self._mono)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def _step(self, seconds: float) -> None:
+        self._mono += seconds
+        self._wall += seconds

@@ -1,0 +1,179 @@
+"""Every configuration key with its default, its unit and its reason, in one place (docs/architecture.md, rule 10).
+
+The file is TOML with tables and arrays of tables and nothing deeper, so that UCI can mirror it key for key.
+``docs/configuration.md`` is generated from these classes; ``smartema check`` reads a file against them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def key(default: Any, doc: str, unit: str = "", **limits: Any) -> Any:
+    """A configuration key. ``limits``: ``least``, ``most`` (inclusive), ``choices``, ``secret_file``."""
+    meta = {"doc": doc, "unit": unit, **limits}
+    if default is REQUIRED:
+        return field(metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmaConfig:
+    """``[ema]``: who this EMA is, and where it keeps what must survive."""
+
+    number: int = key(1, "the n of gw/<n>; unique below one EMS", least=1, most=99999)
+    ven_id: str = key("", "VENID in the lab's messages; empty: MIR_VEN<n>")
+    state_dir: str = key("/var/lib/smartema", "the essential journal lives here; on a router: flash")
+    outbox_dir: str = key("", "the fine outbox lives here; on a router: RAM (/tmp). Empty: beside the journal")
+    socket: str = key("", "Unix socket of menu, status and why, mode 0660. Empty: <state_dir>/smartema.sock")
+    log_level: str = key("info", "what is logged", choices=("debug", "info", "warning", "error"))
+
+    @property
+    def name(self) -> str:
+        return f"gw/{self.number}"
+
+    @property
+    def ven(self) -> str:
+        return self.ven_id or f"MIR_VEN{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalConfig:
+    """``[journal]``: how much is kept of what the upper side has not acknowledged."""
+
+    outbox_max_age_s: float = key(7 * 86400.0, "a report older than this is dropped: a week of outage", "s", least=60)
+    outbox_max_bytes: int = key(
+        32_000_000, "the outbox never grows beyond this; oldest dropped and counted", "bytes", least=100_000
+    )
+    decisions_kept: int = key(10_000, "decisions that `smartema why` can look back on", least=100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlConfig:
+    """``[control]``: what the EMA may do (docs/control.md)."""
+
+    threshold_w: float = key(0.0, "default threshold, the soft limit without an event; 0: no threshold", "W", least=0)
+    hard_w: float = key(0.0, "fuse and contract; no event, grant or loan lifts it; 0: none", "W", least=0)
+    export_w: float = key(-1.0, "most the site may feed in; -1: no limit", "W", least=-1)
+    fuse_a: tuple[float, ...] = key((), "fuse per phase, three numbers; empty: none", "A")
+    pass_s: float = key(1.0, "how often control looks; at once when a change crosses the limit", "s", least=0.05)
+    cap_w: float = key(0.0, "most that one pass may shed, so that a site never jumps; 0: no cap", "W", least=0)
+    hysteresis_percent: float = key(5.0, "of the limit; a restore needs more room than this", "%", least=0, most=50)
+    hysteresis_min_w: float = key(20.0, "and at least this much room", "W", least=0)
+    reserve_w: float = key(0.0, "held back from the margin (the lab's experiment: margin 50)", "W", least=0)
+    stale_after_s: float = key(30.0, "a reading older than this brings the fail-safe set", "s", least=1)
+    lease_s: float = key(60.0, "a device that hears nothing for this long goes to its safe state", "s", least=3)
+    restore_delay_s: float = key(60.0, "after an event restores wait a random time up to this", "s", least=0)
+    ems_answer_s: float = key(2.0, "an RDR asked upwards and not answered by then is denied", "s", least=0.1)
+    latency_s: float = key(2.0, "until a command's effect is read back; then it is sent again", "s", least=0.05)
+    prepare_s: float = key(0.0, "this long before a known event: charge ESS, delay EV; 0: not at all", "s", least=0)
+    min_on_led_s: float = key(0.0, "a lamp may be switched at once", "s", least=0)
+    min_on_ev_s: float = key(60.0, "a car's contactor and charger dislike short cycles; also minimum off", "s", least=0)
+    min_on_relay_s: float = key(10.0, "a relay's contacts wear; also minimum off", "s", least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportsConfig:
+    """``[reports]``: what is told upwards, and how often."""
+
+    period_s: float = key(10.0, "a report at least this often", "s", least=0.5)
+    change_s: float = key(1.0, "changes within this time share a report (mode 4 reports at once)", "s", least=0)
+    change_w: float = key(5.0, "a change of power below this waits for the period", "W", least=0)
+    explicit: bool = key(True, "with one entry a device; false: the site's sums only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """``[[upstream]]``: an EMS above. One table each."""
+
+    name: str = key("ems", "how log, menu and `why` call it")
+    protocol: str = key("mqtt", "how it is reached", choices=("mqtt",))
+    profile: str = key("mir2017", "the message profile", choices=("mir2017",))
+    host: str = key(REQUIRED, "address of the EMS's broker")
+    port: int = key(1883, "its port; 8883 is usual with TLS", least=1, most=65535)
+    mode: int = key(1, "DR mode: 1 EMS PUSH, 2 EMS POLL, 3 EMA POLL, 4 EMA PUSH", choices=(1, 2, 3, 4))
+    timezone: str = key("", "zone of the lab's HHMM times, such as Asia/Seoul; empty: this machine's")
+    username: str = key("", "broker account; empty: none")
+    password_file: str = key("", "file with its password, mode 0600", secret_file=True)
+    tls: bool = key(False, "TLS to the broker")
+    ca_file: str = key("", "CA certificate; empty: the system's")
+    cert_file: str = key("", "client certificate")
+    key_file: str = key("", "its key, mode 0600", secret_file=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteBrokerConfig:
+    """``[site_broker]``: the broker that devices with link "mqtt" speak to."""
+
+    host: str = key("", "a broker that is there already; empty: the daemon starts mosquitto itself")
+    port: int = key(1883, "its port", least=1, most=65535)
+    bind: str = key("127.0.0.1", "where our own mosquitto listens; the router's LAN address to let devices in")
+    username: str = key("", "our account on a broker that is there already")
+    password_file: str = key("", "file with its password, mode 0600", secret_file=True)
+    ca_file: str = key("", "CA certificate of a broker that is there already")
+    cert_file: str = key("", "our own broker's certificate (with key_file: TLS), or our client certificate")
+    key_file: str = key("", "its key, mode 0600", secret_file=True)
+    anonymous: bool = key(False, "our own broker takes devices without account; loopback only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteCoapConfig:
+    """``[site_coap]``: where devices with link "coap" find us."""
+
+    bind: str = key("127.0.0.1", "address we serve on; the router's LAN address to let devices in")
+    port: int = key(5683, "CoAP's own port", least=1, most=65535)
+    sources: tuple[str, ...] = key((), "addresses or networks that may speak to us; empty: loopback only")
+    open: bool = key(False, "devices that no [[device]] names may come too")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """``[[device]]``: a device below. One table each; what it leaves out comes from the device itself."""
+
+    number: int = key(REQUIRED, "the d of dev/<d>; unique below this EMA", least=0, most=99999)
+    name: str = key("", "how log, menu and page call it; empty: <type>-<number>")
+    type: str = key("led", "what it is", choices=("led", "pv", "ess", "ev", "virtual"))
+    link: str = key("mqtt", "how it is reached", choices=("mqtt", "coap", "gpio"))
+    priority: int = key(-1, "smaller sheds first; -1: what the device says, else 0", least=-1)
+    never_shed: bool = key(False, "control never touches it")
+    rated_w: float = key(0.0, "draw when on and undimmed; 0: learnt from its readings", "W", least=0)
+    min_w: float = key(0.0, "least power of its set point (ESS: discharge, negative; PV: peak, negative)", "W")
+    max_w: float = key(0.0, "most power of its set point", "W")
+    step_w: float = key(0.0, "step of its set point; 0: continuous", "W", least=0)
+    latency_s: float = key(-1.0, "until a command is read back; -1: [control] latency_s", "s", least=-1)
+    min_on_s: float = key(-1.0, "minimum on and off time; -1: by its type", "s", least=-1)
+    floor_soc: float = key(20.0, "ESS: reserve that control leaves", "%", least=0, most=100)
+    ceiling_soc: float = key(95.0, "ESS: charged no further", "%", least=0, most=100)
+    safe: str = key(
+        "",
+        "where it goes without us: on, off, idle, free, least; empty: by its type",
+        choices=("", "on", "off", "idle", "free", "least"),
+    )
+    exit: str = key("safe", "gpio: outputs when the daemon ends", choices=("safe", "keep", "off"))
+    password_file: str = key("", "mqtt: file with its broker account's password, mode 0600", secret_file=True)
+    address: str = key("", "coap: its address; empty: any allowed source")
+    pin: str = key("", "gpio: main output (LED, ESS enable, EV contactor): BCM number or chip:line")
+    pins: tuple[str, ...] = key((), "gpio: further outputs (PV: four curtailment relays; ESS: charge, discharge)")
+    pwm_pin: str = key("", "gpio: PWM output (LED dimming, EV control pilot)")
+    button_pin: str = key("", "gpio: button that asks the power back")
+    active_low: bool = key(False, "gpio: relays that close on 0")
+    curtail_percent: tuple[float, ...] = key((100.0, 60.0, 30.0, 0.0), "gpio PV: generation left at each relay", "%")
+    capacity_wh: float = key(0.0, "ESS: its energy; EV: its battery", "Wh", least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file."""
+
+    ema: EmaConfig = EmaConfig()
+    journal: JournalConfig = JournalConfig()
+    control: ControlConfig = ControlConfig()
+    reports: ReportsConfig = ReportsConfig()
+    site_broker: SiteBrokerConfig = SiteBrokerConfig()
+    site_coap: SiteCoapConfig = SiteCoapConfig()
+    upstream: tuple[UpstreamConfig, ...] = ()
+    device: tuple[DeviceConfig, ...] = ()

@@ -1,0 +1,1 @@
+"""What the EMA decides: pure functions of the site, the timeline and the moment (docs/control.md)."""

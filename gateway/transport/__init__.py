@@ -1,0 +1,1 @@
+"""Reconnecting MQTT sessions and CoAP endpoints: the wires under every link. Know no message."""

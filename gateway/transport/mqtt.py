@@ -1,0 +1,228 @@
+"""One MQTT session that comes back by itself: aiomqtt with the facts of docs/reference built in.
+
+Cannot do: MQTT 5 properties, websockets, ordering across two sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import aiomqtt
+
+from gateway.clock import Clock
+from gateway.errors import OperatorError, TransientError
+from gateway.transport.backoff import Backoff
+
+# Without it a QoS 1 exchange stalls for 40 ms now and then (Nagle against delayed ACK).
+NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+# A message of the lab's protocol is below 4 kB; an explicit report of 200 devices is near 20 kB.
+LARGEST_MESSAGE = 262_144
+MQTT_BAD_CREDENTIALS = (4, 5, 134, 135)
+
+
+class LinkState(Enum):
+    """Where the session stands."""
+
+    DOWN = "down"
+    CONNECTING = "connecting"
+    UP = "up"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS towards a broker. ``ca`` None: the system's. ``certificate``/``key``: a client certificate."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raise ``OperatorError`` that names the file that does not load."""
+        for path in (self.ca, self.certificate, self.key):
+            if path is not None and not path.is_file():
+                raise OperatorError(f"{path}: no such file; TLS needs it")
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except (ssl.SSLError, OSError) as err:
+            raise OperatorError(f"TLS files of {self.ca or self.certificate}: {err}") from err
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """The last will, not retained, QoS 1."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    """Where the broker is and who we are there. ``password`` comes from a file or the environment."""
+
+    host: str
+    port: int = 1883
+    client_id: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+    will: Will | None = None
+    keepalive_s: int = 15
+    subscriptions: tuple[tuple[str, int], ...] = ()
+    clean: bool = True
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class MqttLink:
+    """A session towards one broker, held until ``run`` is cancelled.
+
+    ``on_message(topic, payload)`` is called for each message, in order; it must not block. ``on_up`` is awaited
+    after the subscriptions stand, ``on_down`` is called when the session broke. Nothing is queued while the
+    link is down: ``publish`` then raises ``TransientError`` (paho would deliver it later, and the caller's own
+    repetition makes two of it).
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        clock: Clock,
+        rng: random.Random,
+        on_message: Callable[[str, bytes], None],
+        on_up: Callable[[], Awaitable[None]] | None = None,
+        on_down: Callable[[], None] | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self.settings = settings
+        self.state = LinkState.DOWN
+        self.reconnects = 0
+        self.oversized = 0
+        self._clock = clock
+        self._backoff = Backoff(rng)
+        self._on_message = on_message
+        self._on_up = on_up
+        self._on_down = on_down
+        self._log = logger or logging.getLogger(__name__)
+        self._client: aiomqtt.Client | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed = False
+
+    async def run(self) -> None:
+        """Connect, serve, reconnect with jittered back-off until cancelled."""
+        while True:
+            try:
+                await self._session()
+                reason = "closed"
+            except aiomqtt.MqttError as err:
+                reason = str(err)
+            except (OSError, ValueError) as err:
+                reason = str(err)
+            finally:
+                was_up = self.state is LinkState.UP
+                self.state = LinkState.DOWN
+                self._client = None
+                if was_up and self._on_down is not None:
+                    self._on_down()
+            level = logging.DEBUG if self._failed else logging.WARNING
+            self._failed = True
+            self._log.log(level, "MQTT %s: %s; trying again", self.settings.address, reason)
+            await self._clock.sleep(self._backoff.next())
+
+    async def _session(self) -> None:
+        s = self.settings
+        self.state = LinkState.CONNECTING
+        client = aiomqtt.Client(
+            s.host,
+            s.port,
+            username=s.username,
+            password=s.password,
+            identifier=s.client_id,
+            clean_session=s.clean,
+            tls_context=s.tls.context() if s.tls else None,
+            will=aiomqtt.Will(s.will.topic, s.will.payload, 1, False) if s.will else None,
+            keepalive=s.keepalive_s,
+            timeout=10,
+            max_queued_outgoing_messages=0,
+            max_inflight_messages=1000,
+            socket_options=NODELAY,
+        )
+        client.pending_calls_threshold = 10_000
+        async with client:
+            for topic, qos in s.subscriptions:
+                await client.subscribe(topic, qos)
+            self._client = client
+            self.state = LinkState.UP
+            if self._failed:
+                self._log.info("MQTT %s: connected again", s.address)
+                self.reconnects += 1
+            self._failed = False
+            self._backoff.reset()
+            up = asyncio.create_task(self._announce()) if self._on_up is not None else None
+            try:
+                async for message in client.messages:
+                    self._deliver(message)
+            finally:
+                if up is not None:
+                    up.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, Exception):
+                        await up
+
+    async def _announce(self) -> None:
+        assert self._on_up is not None
+        try:
+            await self._on_up()
+        except TransientError as err:
+            self._log.debug("MQTT %s: %s", self.settings.address, err)
+        except Exception:
+            self._log.exception("MQTT %s: after connecting", self.settings.address)
+
+    def _deliver(self, message: aiomqtt.Message) -> None:
+        payload = message.payload
+        body = payload if isinstance(payload, bytes) else b"" if payload is None else str(payload).encode()
+        if len(body) > LARGEST_MESSAGE:
+            self.oversized += 1
+            return
+        try:
+            self._on_message(str(message.topic), body)
+        except Exception:
+            # A message must never end the session: the peer would send it again for ever.
+            self._log.exception("MQTT %s: message on %s", self.settings.address, message.topic)
+
+    @property
+    def up(self) -> bool:
+        return self.state is LinkState.UP
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        """Return when the broker has it (QoS 1: its PUBACK). Raise ``TransientError`` when it has not."""
+        client = self._client
+        if client is None or self.state is not LinkState.UP:
+            raise TransientError(f"MQTT {self.settings.address} is down")
+        try:
+            await client.publish(topic, payload, qos)
+        except (aiomqtt.MqttError, ValueError, TimeoutError) as err:
+            raise TransientError(f"MQTT {self.settings.address}: {err}") from err
+
+    def post(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        """Publish without waiting; a failure is logged at DEBUG. For what is said again by its own protocol."""
+        task = asyncio.get_running_loop().create_task(self._post(topic, payload, qos))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _post(self, topic: str, payload: bytes, qos: int) -> None:
+        try:
+            await self.publish(topic, payload, qos)
+        except TransientError as err:
+            self._log.debug("%s: %s", topic, err)
