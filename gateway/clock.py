@@ -131,3 +131,18 @@ class ManualClock:
     def _step(self, seconds: float) -> None:
         self._mono += seconds
         self._wall += seconds
+
+
+async def wait(clock: Clock, event: asyncio.Event, seconds: float) -> bool:
+    """Return True as soon as ``event`` is set (and clear it), False after ``seconds`` of this clock."""
+    if not event.is_set():
+        sleeper = asyncio.ensure_future(clock.sleep(seconds))
+        waiter = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait((sleeper, waiter), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            waiter.cancel()
+    happened = event.is_set()
+    event.clear()
+    return happened

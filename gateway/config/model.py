@@ -70,6 +70,11 @@ class ControlConfig:
     restore_delay_s: float = key(60.0, "after an event restores wait a random time up to this", "s", least=0)
     ems_answer_s: float = key(2.0, "an RDR asked upwards and not answered by then is denied", "s", least=0.1)
     latency_s: float = key(2.0, "until a command's effect is read back; then it is sent again", "s", least=0.05)
+    opt: str = key(
+        "always",
+        "answer to events: always in, in only when the site is able to hold it, never",
+        choices=("always", "able", "never"),
+    )
     prepare_s: float = key(0.0, "this long before a known event: charge ESS, delay EV; 0: not at all", "s", least=0)
     min_on_led_s: float = key(0.0, "a lamp may be switched at once", "s", least=0)
     min_on_ev_s: float = key(60.0, "a car's contactor and charger dislike short cycles; also minimum off", "s", least=0)

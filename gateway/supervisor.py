@@ -1,0 +1,82 @@
+"""Keeps every part running: one that fails is restarted with back-off and never takes the others along.
+
+docs/architecture.md, rule 5. Owned by one TaskGroup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from gateway.clock import Clock
+from gateway.errors import OperatorError, SmartemaError
+from gateway.transport.backoff import Backoff
+
+log = logging.getLogger("smartema")
+
+# A part that ran this long before it failed starts again from the shortest wait.
+HEALTHY_AFTER_S = 60.0
+
+
+class Supervisor:
+    """Starts parts by name in a TaskGroup, restarts what fails, stops what is taken away.
+
+    While ``starting`` an ``OperatorError`` of a part ends the whole group: the operator stands in front of it.
+    Later it is logged and tried again, for then nobody does.
+    """
+
+    def __init__(self, group: asyncio.TaskGroup, clock: Clock, rng: random.Random) -> None:
+        self.starting = True
+        self._group = group
+        self._clock = clock
+        self._rng = rng
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.restarts: dict[str, int] = {}
+
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a part until ``stop`` or the end of the group."""
+        assert name not in self._tasks, name
+        self._tasks[name] = self._group.create_task(self._keep(name, run), name=name)
+
+    async def stop(self, name: str) -> None:
+        """Cancel a part and wait until it has ended."""
+        task = self._tasks.pop(name, None)
+        if task is None:
+            return
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def stop_all(self) -> None:
+        """Cancel every part, last started first."""
+        for name in reversed(list(self._tasks)):
+            await self.stop(name)
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        backoff = Backoff(self._rng, 0.5, 60.0)
+        failed = False
+        while True:
+            began = self._clock.monotonic()
+            try:
+                await run()
+                reason = "ended by itself"
+            except OperatorError as err:
+                if self.starting:
+                    raise
+                reason = str(err)
+            except SmartemaError as err:
+                reason = str(err)
+            except Exception as err:
+                log.debug("%s", name, exc_info=True)
+                reason = f"{type(err).__name__}: {err}"
+            if self._clock.monotonic() - began > HEALTHY_AFTER_S:
+                backoff.reset()
+                failed = False
+            wait_s = backoff.next()
+            log.log(logging.DEBUG if failed else logging.WARNING, "%s: %s; again in %.1f s", name, reason, wait_s)
+            failed = True
+            self.restarts[name] = self.restarts.get(name, 0) + 1
+            await self._clock.sleep(wait_s)
