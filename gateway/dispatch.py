@@ -1,0 +1,136 @@
+"""Commands on their way: sent, sent again, confirmed or alarmed (docs/control.md, "Order of acting").
+
+A command is absolute. Unconfirmed within the device's latency it is sent once more, then it has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.errors import TransientError
+from gateway.field.base import FieldAdapter
+from gateway.site.command import Command, CommandState
+
+log = logging.getLogger("smartema.commands")
+
+# Sent this often before it counts as failed (wire reference, 5a: sent again, then alarmed).
+TRIES = 2
+
+
+class CommandStore(Protocol):
+    """What the journal keeps of commands."""
+
+    def next_command_id(self) -> int: ...
+
+    def save_command(self, command: Command, at: float) -> None: ...
+
+
+@dataclass(slots=True)
+class _Open:
+    command: Command
+    latency_s: float
+    due: float
+    tries: int = 0
+
+
+class Dispatcher:
+    """At most one open command a device: a newer one supersedes it."""
+
+    def __init__(
+        self,
+        store: CommandStore,
+        clock: Clock,
+        adapter_of: Callable[[int], FieldAdapter | None],
+        failed: Callable[[Command], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._adapter_of = adapter_of
+        self._failed = failed
+        self._wake = wake
+        self._open: dict[int, _Open] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.sent = 0
+        self.again = 0
+        self.confirmed_count = 0
+        self.failed_count = 0
+
+    def send(self, command: Command, latency_s: float) -> None:
+        """Put it on its way now. Its outcome comes by ``confirmed`` or by ``failed``."""
+        before = self._open.get(command.number)
+        now = self._clock.now()
+        if before is not None:
+            self._save(replace(before.command, state=CommandState.SUPERSEDED), now.wall)
+        entry = _Open(command, latency_s, now.mono + latency_s)
+        self._open[command.number] = entry
+        self._put(entry)
+        self._save(entry.command, now.wall)
+        self._wake()
+
+    def confirmed(self, number: int, command_id: int) -> None:
+        """A reading showed it."""
+        entry = self._open.get(number)
+        if entry is not None and entry.command.id == command_id:
+            del self._open[number]
+            self.confirmed_count += 1
+            self._save(replace(entry.command, state=CommandState.CONFIRMED), self._clock.now().wall)
+
+    def forget(self, number: int) -> None:
+        """The device is gone; what was on its way is void."""
+        entry = self._open.pop(number, None)
+        if entry is not None:
+            self._save(replace(entry.command, state=CommandState.EXPIRED), self._clock.now().wall)
+
+    def waiting(self, number: int) -> Command | None:
+        """The open command of a device."""
+        entry = self._open.get(number)
+        return entry.command if entry is not None else None
+
+    def next_due(self) -> float | None:
+        """Monotonic moment at which the next command is sent again or fails."""
+        return min((entry.due for entry in self._open.values()), default=None)
+
+    def tick(self, mono: float) -> None:
+        """Send again what was not confirmed, alarm what was not confirmed twice."""
+        for number, entry in list(self._open.items()):
+            if entry.due > mono:
+                continue
+            if entry.tries < TRIES:
+                self.again += 1
+                entry.due = mono + entry.latency_s
+                self._put(entry)
+                self._save(entry.command, self._clock.now().wall)
+            else:
+                del self._open[number]
+                self.failed_count += 1
+                lost = replace(entry.command, state=CommandState.FAILED, answer="not confirmed by the device")
+                self._save(lost, self._clock.now().wall)
+                self._failed(lost)
+
+    def _put(self, entry: _Open) -> None:
+        entry.tries += 1
+        entry.command = replace(entry.command, state=CommandState.SENT if entry.tries == 1 else CommandState.SENT_AGAIN)
+        self.sent += 1
+        adapter = self._adapter_of(entry.command.number)
+        if adapter is None:
+            return
+        task = asyncio.get_running_loop().create_task(self._wire(adapter, entry.command))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wire(self, adapter: FieldAdapter, command: Command) -> None:
+        try:
+            await adapter.send(command)
+        except TransientError as err:
+            log.debug("%s %s: %s", command.resource, command.setting, err)
+        except Exception:
+            log.exception("%s: command %d could not be written", command.resource, command.id)
+
+    def _save(self, command: Command, wall: float) -> None:
+        self._store.save_command(command, wall)

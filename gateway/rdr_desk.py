@@ -1,0 +1,148 @@
+"""Reverse DR: a device asks its power back (docs/control.md, "RDR and loans").
+
+Within the margin at once; else asked of the upper side with a deadline; else denied with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gateway.control.rdr import answer_rdr, grant_action
+from gateway.errors import TransientError
+from gateway.site.decision import Action, Decision, Rule
+from gateway.site.event import Grant, RdrAnswer, RdrRequest, RdrResult, Reservation
+from gateway.upstream.base import Upstream
+
+if TYPE_CHECKING:
+    from gateway.engine import Engine
+
+log = logging.getLogger("smartema.rdr")
+
+# What the menu and the demo can look back on.
+LOG_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RdrEntry:
+    """One RDR and what became of it. ``at``: wall seconds."""
+
+    at: float
+    device: str
+    watts: float
+    result: RdrResult
+    why: str
+
+
+class RdrDesk:
+    """One request in flight a device."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._asking: dict[int, asyncio.Task[None]] = {}
+        self.log: deque[RdrEntry] = deque(maxlen=LOG_LENGTH)
+
+    def asked(self, number: int, watts: float, for_s: float) -> RdrAnswer:
+        """The answer at once: granted, denied with its reason, or pending while the upper side is asked."""
+        engine = self._engine
+        state = engine.states.get(number)
+        if state is None:
+            return RdrAnswer(RdrResult.DENIED, f"device {number} is not known")
+        if number in self._asking:
+            return RdrAnswer(RdrResult.PENDING, "asked already")
+        request = RdrRequest(state.resource.name, number, watts, for_s)
+        now = engine.clock.now()
+        result, decision, action = answer_rdr(engine.site(), engine.timeline(), engine.rules(), request, now)
+        if result is RdrResult.PENDING:
+            above = self._above()
+            if above is None:
+                decision = replace(decision, why=f"{decision.why}; denied: nobody above to ask")
+                return self._settle(request, RdrResult.DENIED, decision)
+            self._asking[number] = asyncio.get_running_loop().create_task(self._ask(above, request, decision))
+            engine.record(replace(decision, why=f"{decision.why}; {above.name} is asked"))
+            return RdrAnswer(RdrResult.PENDING, decision.why)
+        if result is RdrResult.GRANTED:
+            self._give(request, action)
+        return self._settle(request, result, decision)
+
+    async def ask_above(self, watts: float, for_s: float) -> tuple[bool, str]:
+        """The EMA asks for itself (the lab's menu 70): what is granted lifts the limit for that time."""
+        engine = self._engine
+        above = self._above()
+        if above is None:
+            return False, "nobody above to ask"
+        request = RdrRequest(engine.config.ema.name, 0, watts, for_s)
+        granted, why = await self._answer_of(above, request)
+        if granted:
+            grant = Grant(above.name, request.resource, watts, engine.clock.now().wall + for_s)
+            engine.grants.append(grant)
+            engine.journal.save_grant(grant)
+            engine.renew_timeline()
+            await engine.journal.durable()
+        now = engine.clock.now()
+        result = RdrResult.GRANTED if granted else RdrResult.DENIED
+        seen = Decision(Rule.RDR, now.wall, engine.power().watts, engine.limit(now), f"{watts:.0f} W for itself: {why}")
+        self._settle(request, result, seen)
+        return granted, why
+
+    def _above(self) -> Upstream | None:
+        return next(iter(self._engine.upstreams), None)
+
+    async def _ask(self, above: Upstream, request: RdrRequest, decision: Decision) -> None:
+        engine = self._engine
+        try:
+            granted, why = await self._answer_of(above, request)
+            if granted:
+                now = engine.clock.now()
+                grant = Grant(above.name, request.resource, request.watts, now.wall + request.for_s)
+                engine.grants.append(grant)
+                engine.journal.save_grant(grant)
+                engine.renew_timeline()
+                self._give(request, grant_action(engine.site(), request, now))
+                await engine.journal.durable()
+            result = RdrResult.GRANTED if granted else RdrResult.DENIED
+            answer = self._settle(request, result, replace(decision, why=f"{decision.why}; {result.value}: {why}"))
+            adapter = engine.adapters.get(request.number)
+            if adapter is not None:
+                await adapter.answer_rdr(request.number, answer)
+        except TransientError as err:
+            log.debug("RDR of %s: %s", request.resource, err)
+        finally:
+            self._asking.pop(request.number, None)
+
+    async def _answer_of(self, above: Upstream, request: RdrRequest) -> tuple[bool, str]:
+        """The upper side's word within the deadline; silence is a refusal with that reason."""
+        engine = self._engine
+        deadline = engine.config.control.ems_answer_s
+        asking = asyncio.ensure_future(above.ask_rdr(request.number, request.watts, request.for_s))
+        limit = asyncio.ensure_future(engine.clock.sleep(deadline))
+        try:
+            await asyncio.wait((asking, limit), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return False, f"{above.name} did not answer within {deadline:g} s"
+            granted, why = asking.result()
+            return granted, f"{above.name} says {why}"
+        except TransientError as err:
+            return False, str(err)
+        finally:
+            asking.cancel()
+            limit.cancel()
+
+    def _give(self, request: RdrRequest, action: Action | None) -> None:
+        engine = self._engine
+        now = engine.clock.now()
+        if action is not None:
+            engine.act(action, now)
+            return
+        state = engine.states.get(request.number)
+        latency = state.resource.latency_s if state is not None else 0.0
+        engine.reservations.append(Reservation(request.resource, request.watts, now.mono + latency))
+
+    def _settle(self, request: RdrRequest, result: RdrResult, decision: Decision) -> RdrAnswer:
+        engine = self._engine
+        engine.record(replace(decision, rule=Rule.RDR))
+        self.log.append(RdrEntry(engine.clock.now().wall, request.resource, request.watts, result, decision.why))
+        return RdrAnswer(result, decision.why)
