@@ -11,7 +11,8 @@ from typing import Any
 
 
 def key(default: Any, doc: str, unit: str = "", **limits: Any) -> Any:
-    """A configuration key. ``limits``: ``least``, ``most`` (inclusive), ``choices``, ``secret_file``."""
+    """A configuration key. ``limits``: ``least``, ``most`` (inclusive), ``unset`` (allowed beside them), ``choices``,
+    ``path`` (relative ones count from the file's folder), ``secret_file``, ``pin`` (a bare number is taken too)."""
     meta = {"doc": doc, "unit": unit, **limits}
     if default is REQUIRED:
         return field(metadata=meta)
@@ -27,9 +28,11 @@ class EmaConfig:
 
     number: int = key(1, "the n of gw/<n>; unique below one EMS", least=1, most=99999)
     ven_id: str = key("", "VENID in the lab's messages; empty: MIR_VEN<n>")
-    state_dir: str = key("/var/lib/smartema", "the essential journal lives here; on a router: flash")
-    outbox_dir: str = key("", "the fine outbox lives here; on a router: RAM (/tmp). Empty: beside the journal")
-    socket: str = key("", "Unix socket of menu, status and why, mode 0660. Empty: <state_dir>/smartema.sock")
+    state_dir: str = key("/var/lib/smartema", "the essential journal lives here; on a router: flash", path=True)
+    outbox_dir: str = key(
+        "", "the fine outbox lives here; on a router: RAM (/tmp). Empty: beside the journal", path=True
+    )
+    socket: str = key("", "Unix socket of menu, status and why, mode 0660. Empty: <state_dir>/smartema.sock", path=True)
     log_level: str = key("info", "what is logged", choices=("debug", "info", "warning", "error"))
 
     @property
@@ -39,6 +42,10 @@ class EmaConfig:
     @property
     def ven(self) -> str:
         return self.ven_id or f"MIR_VEN{self.number}"
+
+    @property
+    def socket_path(self) -> str:
+        return self.socket or f"{self.state_dir.rstrip('/')}/smartema.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,7 @@ class ControlConfig:
 
     threshold_w: float = key(0.0, "default threshold, the soft limit without an event; 0: no threshold", "W", least=0)
     hard_w: float = key(0.0, "fuse and contract; no event, grant or loan lifts it; 0: none", "W", least=0)
-    export_w: float = key(-1.0, "most the site may feed in; -1: no limit", "W", least=-1)
+    export_w: float = key(-1.0, "most the site may feed in; -1: no limit", "W", least=0, unset=-1)
     fuse_a: tuple[float, ...] = key((), "fuse per phase, three numbers; empty: none", "A")
     pass_s: float = key(1.0, "how often control looks; at once when a change crosses the limit", "s", least=0.05)
     cap_w: float = key(0.0, "most that one pass may shed, so that a site never jumps; 0: no cap", "W", least=0)
@@ -103,11 +110,11 @@ class UpstreamConfig:
     mode: int = key(1, "DR mode: 1 EMS PUSH, 2 EMS POLL, 3 EMA POLL, 4 EMA PUSH", choices=(1, 2, 3, 4))
     timezone: str = key("", "zone of the lab's HHMM times, such as Asia/Seoul; empty: this machine's")
     username: str = key("", "broker account; empty: none")
-    password_file: str = key("", "file with its password, mode 0600", secret_file=True)
+    password_file: str = key("", "file with its password, mode 0600", path=True, secret_file=True)
     tls: bool = key(False, "TLS to the broker")
-    ca_file: str = key("", "CA certificate; empty: the system's")
-    cert_file: str = key("", "client certificate")
-    key_file: str = key("", "its key, mode 0600", secret_file=True)
+    ca_file: str = key("", "CA certificate; empty: the system's", path=True)
+    cert_file: str = key("", "client certificate", path=True)
+    key_file: str = key("", "its key, mode 0600", path=True, secret_file=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +125,10 @@ class SiteBrokerConfig:
     port: int = key(1883, "its port", least=1, most=65535)
     bind: str = key("127.0.0.1", "where our own mosquitto listens; the router's LAN address to let devices in")
     username: str = key("", "our account on a broker that is there already")
-    password_file: str = key("", "file with its password, mode 0600", secret_file=True)
-    ca_file: str = key("", "CA certificate of a broker that is there already")
-    cert_file: str = key("", "our own broker's certificate (with key_file: TLS), or our client certificate")
-    key_file: str = key("", "its key, mode 0600", secret_file=True)
+    password_file: str = key("", "file with its password, mode 0600", path=True, secret_file=True)
+    ca_file: str = key("", "CA certificate of a broker that is there already", path=True)
+    cert_file: str = key("", "our own broker's certificate (with key_file: TLS), or our client certificate", path=True)
+    key_file: str = key("", "its key, mode 0600", path=True, secret_file=True)
     anonymous: bool = key(False, "our own broker takes devices without account; loopback only")
 
 
@@ -143,14 +150,14 @@ class DeviceConfig:
     name: str = key("", "how log, menu and page call it; empty: <type>-<number>")
     type: str = key("led", "what it is", choices=("led", "pv", "ess", "ev", "virtual"))
     link: str = key("mqtt", "how it is reached", choices=("mqtt", "coap", "gpio"))
-    priority: int = key(-1, "smaller sheds first; -1: what the device says, else 0", least=-1)
+    priority: int = key(-1, "smaller sheds first; -1: what the device says, else 0", least=0, unset=-1)
     never_shed: bool = key(False, "control never touches it")
     rated_w: float = key(0.0, "draw when on and undimmed; 0: learnt from its readings", "W", least=0)
     min_w: float = key(0.0, "least power of its set point (ESS: discharge, negative; PV: peak, negative)", "W")
     max_w: float = key(0.0, "most power of its set point", "W")
     step_w: float = key(0.0, "step of its set point; 0: continuous", "W", least=0)
-    latency_s: float = key(-1.0, "until a command is read back; -1: [control] latency_s", "s", least=-1)
-    min_on_s: float = key(-1.0, "minimum on and off time; -1: by its type", "s", least=-1)
+    latency_s: float = key(-1.0, "until a command is read back; -1: [control] latency_s", "s", least=0.05, unset=-1)
+    min_on_s: float = key(-1.0, "minimum on and off time; -1: by its type", "s", least=0, unset=-1)
     floor_soc: float = key(20.0, "ESS: reserve that control leaves", "%", least=0, most=100)
     ceiling_soc: float = key(95.0, "ESS: charged no further", "%", least=0, most=100)
     safe: str = key(
@@ -159,15 +166,24 @@ class DeviceConfig:
         choices=("", "on", "off", "idle", "free", "least"),
     )
     exit: str = key("safe", "gpio: outputs when the daemon ends", choices=("safe", "keep", "off"))
-    password_file: str = key("", "mqtt: file with its broker account's password, mode 0600", secret_file=True)
+    password_file: str = key(
+        "", "mqtt: file with its broker account's password, mode 0600", path=True, secret_file=True
+    )
     address: str = key("", "coap: its address; empty: any allowed source")
-    pin: str = key("", "gpio: main output (LED, ESS enable, EV contactor): BCM number or chip:line")
-    pins: tuple[str, ...] = key((), "gpio: further outputs (PV: four curtailment relays; ESS: charge, discharge)")
-    pwm_pin: str = key("", "gpio: PWM output (LED dimming, EV control pilot)")
-    button_pin: str = key("", "gpio: button that asks the power back")
+    pin: str = key("", "gpio: main output (LED, ESS enable, EV contactor): BCM number or chip:line", pin=True)
+    pins: tuple[str, ...] = key(
+        (), "gpio: further outputs (PV: four curtailment relays; ESS: charge, discharge)", pin=True
+    )
+    pwm_pin: str = key("", "gpio: PWM output (LED dimming, EV control pilot)", pin=True)
+    button_pin: str = key("", "gpio: button that asks the power back", pin=True)
     active_low: bool = key(False, "gpio: relays that close on 0")
     curtail_percent: tuple[float, ...] = key((100.0, 60.0, 30.0, 0.0), "gpio PV: generation left at each relay", "%")
     capacity_wh: float = key(0.0, "ESS: its energy; EV: its battery", "Wh", least=0)
+
+    @property
+    def label(self) -> str:
+        """The name that log, menu and page call it by."""
+        return self.name or f"{self.type}-{self.number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
