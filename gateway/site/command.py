@@ -59,6 +59,8 @@ class Pending:
     """A command that counts because it is newer than the reading (control.md, "The power that counts").
 
     ``target_w`` is expected after it, ``base_w`` was read before it; ``sent_at`` monotonic seconds.
+    ``confirmed_at``: when the reading was taken that confirmed it (None: not yet). ``earlier``: the command before
+    it, while a slow grid meter may not show that one either.
     """
 
     command_id: int
@@ -67,3 +69,5 @@ class Pending:
     base_w: float
     sent_at: float
     latency_s: float
+    confirmed_at: float | None = None
+    earlier: Pending | None = None

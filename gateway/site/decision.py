@@ -35,12 +35,16 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What binds now. None: nothing binds that side. ``phase_a``: fuse per phase in A, where given."""
+    """What binds now. None: nothing binds that side. ``phase_a``: fuse per phase in A, where given.
+
+    ``terms`` add up to ``import_w`` and ``export_terms`` to ``export_w``, unless the sum is below 0.
+    """
 
     import_w: float | None
     export_w: float | None
     phase_a: tuple[float, ...] = ()
     terms: tuple[Term, ...] = ()
+    export_terms: tuple[Term, ...] = ()
 
     def __str__(self) -> str:
         if self.import_w is None:
