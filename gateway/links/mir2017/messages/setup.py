@@ -1,0 +1,215 @@
+"""Session set-up and poll, both ways (wire reference, sections 1 and 2, rows ``oadrinit`` and ``oadrPoll``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from gateway.links.mir2017.messages.fields import Fields, accepted, ema_name, read_json, write_json
+from gateway.links.mir2017.messages.topics import Up
+
+VTN_NAME = "MIR_VTN"
+DURATION_MS = 2000
+REPORT_WANTED = "oadrCreateReport"
+# A poll interval outside of this is a mistake: a flood, or a session that looks dead.
+LEAST_DURATION_MS = 100
+MOST_DURATION_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class EmaMessage:
+    """``{GW,VENID}``: what every message of the set-up and the poll says."""
+
+    topic: ClassVar[str] = ""
+
+    ema: int
+    ven_id: str
+
+    def encode(self) -> bytes:
+        return write_json({"GW": ema_name(self.ema), "VENID": self.ven_id})
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Raise ``PeerError``."""
+        f = read_json(body, cls.__name__)
+        return cls(f.ema("GW"), f.text("VENID"))
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRegistration(EmaMessage):
+    """The first message of a session."""
+
+    topic: ClassVar[str] = Up.QUERY_REGISTRATION
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePartyRegistration(EmaMessage):
+    """After the first CreatedPartyRegistration."""
+
+    topic: ClassVar[str] = Up.CREATE_PARTY_REGISTRATION
+
+
+@dataclass(frozen=True, slots=True)
+class EmaRegisterReport(EmaMessage):
+    """After the second CreatedPartyRegistration."""
+
+    topic: ClassVar[str] = Up.REGISTER_REPORT
+
+
+@dataclass(frozen=True, slots=True)
+class SetupPoll(EmaMessage):
+    """After RegisteredReport: the first poll belongs to the set-up."""
+
+    topic: ClassVar[str] = Up.SETUP_POLL
+
+
+@dataclass(frozen=True, slots=True)
+class EmaRegisteredReport(EmaMessage):
+    """Answers the EMS's RegisterReport."""
+
+    topic: ClassVar[str] = Up.REGISTERED_REPORT
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEvent(EmaMessage):
+    """Closes the session set-up."""
+
+    topic: ClassVar[str] = Up.REQUEST_EVENT
+
+
+@dataclass(frozen=True, slots=True)
+class Poll(EmaMessage):
+    """Poll modes, every poll interval."""
+
+    topic: ClassVar[str] = Up.POLL
+
+
+EMA_MESSAGES: dict[str, type[EmaMessage]] = {
+    str(kind.topic): kind
+    for kind in (
+        QueryRegistration,
+        CreatePartyRegistration,
+        EmaRegisterReport,
+        SetupPoll,
+        EmaRegisteredReport,
+        RequestEvent,
+        Poll,
+    )
+}
+
+
+def _duration(f: Fields) -> int:
+    return f.whole("Duration", LEAST_DURATION_MS, MOST_DURATION_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedPartyRegistration:
+    """``gw/<n>/oadrinit/CreatedPartyRegistration``; without ``response`` it answers QueryRegistration, with it
+    CreatePartyRegistration. ``duration_ms``: the poll interval asked for."""
+
+    ven_id: str
+    vtn_id: str = VTN_NAME
+    transport: str = VTN_NAME
+    duration_ms: int = DURATION_MS
+    response: int | str | None = None
+
+    def encode(self) -> bytes:
+        keys: dict[str, object] = {
+            "VENID": self.ven_id,
+            "VTNID": self.vtn_id,
+            "TransportName": self.transport,
+            "Duration": self.duration_ms,
+        }
+        if self.response is not None:
+            keys["Response"] = self.response
+        return write_json(keys)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Raise ``PeerError``."""
+        f = read_json(body, cls.__name__)
+        response = f.response() if "Response" in f else None
+        return cls(f.text("VENID"), f.text("VTNID"), f.text("TransportName"), _duration(f), response)
+
+
+@dataclass(frozen=True, slots=True)
+class EmsRegisteredReport:
+    """``gw/<n>/oadrinit/RegisteredReport``: answers the EMA's RegisterReport."""
+
+    ven_id: str
+    vtn_id: str = VTN_NAME
+    transport: str = VTN_NAME
+    response: int | str = 200
+
+    def encode(self) -> bytes:
+        return write_json(
+            {
+                "VENID": self.ven_id,
+                "VTNID": self.vtn_id,
+                "TransportName": self.transport,
+                "Response": self.response,
+            }
+        )
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Raise ``PeerError``."""
+        f = read_json(body, cls.__name__)
+        return cls(f.text("VENID"), f.text("VTNID"), f.text("TransportName"), f.response())
+
+
+@dataclass(frozen=True, slots=True)
+class EmsRegisterReport:
+    """``gw/<n>/oadrinit/RegisterReport``: answers the set-up's Poll."""
+
+    ven_id: str
+    vtn_id: str = VTN_NAME
+    transport: str = VTN_NAME
+    response: int | str = "ACK_SUCCESS"
+    duration_ms: int = DURATION_MS
+
+    def encode(self) -> bytes:
+        return write_json(
+            {
+                "VENID": self.ven_id,
+                "VTNID": self.vtn_id,
+                "TransportName": self.transport,
+                "Response": self.response,
+                "Duration": self.duration_ms,
+            }
+        )
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Raise ``PeerError``."""
+        f = read_json(body, cls.__name__)
+        return cls(f.text("VENID"), f.text("VTNID"), f.text("TransportName"), f.response(), _duration(f))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """``{VENID,Response}``: on ``oadrinit/Response``, ``oadrPoll/Response`` and ``drevent/Response``.
+
+    ``oadrinit/DistributeEvent`` is the same with ``"ACK_SUCCESS"``. ``service`` is ours, on ``oadrPoll/Response``
+    only: ``oadrCreateReport`` asks for a report (mode 3).
+    """
+
+    ven_id: str
+    response: int | str = 200
+    service: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return accepted(self.response)
+
+    def encode(self) -> bytes:
+        keys: dict[str, object] = {"Service": self.service} if self.service else {}
+        keys["VENID"] = self.ven_id
+        keys["Response"] = self.response
+        return write_json(keys)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Raise ``PeerError``."""
+        f = read_json(body, cls.__name__)
+        return cls(f.text("VENID"), f.response(), f.text_or("Service", ""))
