@@ -1,0 +1,159 @@
+"""What happened at the EMS's end of the link, for whoever wraps ``Server`` in a transport. ``ema`` is n of gw/<n>."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.links.mir2017.messages import (
+    ActiveEnergy,
+    DeviceText,
+    LoadProfile,
+    ModuleReport,
+    Phase,
+    PowerMargin,
+    Send,
+    UpdateReport,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EmaRegistering:
+    """An EMA began a session (again): what it knew of the one before is gone."""
+
+    ema: int
+    ven_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmaRegistered:
+    """The set-up is through. Events may be pushed to it."""
+
+    ema: int
+    ven_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmaConnected:
+    """It said so after the set-up."""
+
+    ema: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmaDisconnected:
+    """It said good-bye, or the broker did by its last will."""
+
+    ema: int
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """It waits for ``Server.answer_poll``. May come from an EMA that registered before this server started."""
+
+    ema: int
+    ven_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventAnswered:
+    """Its opt. ``request_id`` is that of the event as it was sent. May come twice."""
+
+    ema: int
+    event_id: int
+    request_id: int
+    opt_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report; it waits for ``Server.acknowledge_report``, to be called once it is stored. May come twice."""
+
+    ema: int
+    request_id: int
+    report: UpdateReport
+
+
+@dataclass(frozen=True, slots=True)
+class MarginReported:
+    """Its margin; already acknowledged."""
+
+    ema: int
+    margin: PowerMargin
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConnected:
+    """A device came; it waits for ``Server.acknowledge_device``, to be called once it is stored. May come twice."""
+
+    ema: int
+    device: DeviceText
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDisconnected:
+    """A device went; it waits for ``Server.acknowledge_device``, to be called once it is stored. May come twice."""
+
+    ema: int
+    device: DeviceText
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device changed. The wire has no answer to it."""
+
+    ema: int
+    device: DeviceText
+
+
+@dataclass(frozen=True, slots=True)
+class RdrAsked:
+    """Device ``number`` asks ``watts`` back; it waits for ``Server.answer_rdr``, for about two seconds."""
+
+    ema: int
+    number: int
+    watts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FieldModuleReported:
+    """A battery, panel, recloser or load of OpenFMB; already echoed."""
+
+    ema: int
+    phase: Phase
+    report: ModuleReport
+
+
+@dataclass(frozen=True, slots=True)
+class MeterReported:
+    """A smart meter's register or load profile. The wire has no answer to it."""
+
+    ema: int
+    report: ActiveEnergy | LoadProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that the profile does not allow: counted, and nothing else was done with it."""
+
+    topic: str
+    reason: str
+
+
+ServerHappening = (
+    EmaRegistering
+    | EmaRegistered
+    | EmaConnected
+    | EmaDisconnected
+    | Polled
+    | EventAnswered
+    | Reported
+    | MarginReported
+    | DeviceConnected
+    | DeviceDisconnected
+    | DeviceInfo
+    | RdrAsked
+    | FieldModuleReported
+    | MeterReported
+    | Refused
+)
+ServerOutput = Send | ServerHappening
