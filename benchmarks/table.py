@@ -65,10 +65,11 @@ def show(rows: list[Row]) -> str:
         verdict = "MISSED" if row.missed else row.note
         lines.append((row.name, number(row.value), row.unit, number(row.floor), number(row.ratio), must, verdict))
     widths = [max(len(line[i]) for line in lines) for i in range(7)]
+    left = (0, 2, 5, 6)
     return "\n".join(
         "  ".join(
-            cell.ljust(w) if i in (0, 2, 5, 6) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )

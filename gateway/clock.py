@@ -117,14 +117,18 @@ class ManualClock:
     async def advance(self, seconds: float) -> None:
         """Move time, waking each sleeper at its own moment and in order."""
         end = self._mono + seconds
+        await self._settle()
         while self._sleepers and self._sleepers[0][0] <= end:
             due, _, future = heapq.heappop(self._sleepers)
             self._step(max(due - self._mono, 0.0))
             if not future.done():
                 future.set_result(None)
-            for _ in range(20):  # let what was woken run until it sleeps again
-                await asyncio.sleep(0)
+            await self._settle()
         self._step(end - self._mono)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Let what is ready run until it sleeps again."""
         for _ in range(20):
             await asyncio.sleep(0)
 
