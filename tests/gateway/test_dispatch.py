@@ -1,0 +1,129 @@
+"""A command is sent, sent again, then alarmed; a newer one supersedes; what the journal sees is the whole story."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.clock import ManualClock
+from gateway.dispatch import Dispatcher
+from gateway.errors import TransientError
+from gateway.site.command import Command, CommandState, Source
+from gateway.site.event import RdrAnswer
+from gateway.site.resource import Setting
+
+
+class Wire:
+    """An adapter that keeps what it was given; ``broken`` refuses."""
+
+    name = "mqtt"
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.broken = False
+
+    async def run(self) -> None: ...
+
+    async def send(self, command: Command) -> None:
+        if self.broken:
+            raise TransientError("link is down")
+        self.sent.append(command.id)
+
+    async def answer_rdr(self, number: int, answer: RdrAnswer) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Store:
+    def __init__(self) -> None:
+        self.saved: list[tuple[int, CommandState]] = []
+
+    def next_command_id(self) -> int:
+        return len(self.saved) + 1
+
+    def save_command(self, command: Command, at: float) -> None:
+        self.saved.append((command.id, command.state))
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.wire = Wire()
+        self.store = Store()
+        self.failed: list[int] = []
+        self.dispatcher = Dispatcher(
+            self.store, self.clock, lambda number: self.wire, lambda c: self.failed.append(c.id), lambda: None
+        )
+
+    async def send(self, command_id: int, number: int = 1) -> None:
+        command = Command(command_id, f"led-{number}", number, Setting(on=False), Source.SHED, 60.0, 0.0)
+        self.dispatcher.send(command, latency_s=2.0)
+        await asyncio.sleep(0)
+
+    async def pass_s(self, seconds: float) -> None:
+        await self.clock.advance(seconds)
+        self.dispatcher.tick(self.clock.monotonic())
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_confirmed_in_time(bench: Bench) -> None:
+    await bench.send(7)
+    await bench.pass_s(1.9)
+    bench.dispatcher.confirmed(1, 7)
+    await bench.pass_s(10)
+    assert bench.wire.sent == [7]
+    assert bench.store.saved == [(7, CommandState.SENT), (7, CommandState.CONFIRMED)]
+    assert bench.dispatcher.next_due() is None
+
+
+async def test_sent_again_after_the_latency_then_alarmed(bench: Bench) -> None:
+    await bench.send(7)
+    await bench.pass_s(2.0)
+    assert bench.wire.sent == [7, 7]
+    await bench.pass_s(1.9)
+    assert bench.failed == []
+    await bench.pass_s(0.1)
+    assert bench.failed == [7]
+    assert [state for _, state in bench.store.saved] == [
+        CommandState.SENT,
+        CommandState.SENT_AGAIN,
+        CommandState.FAILED,
+    ]
+    await bench.pass_s(60)
+    assert bench.wire.sent == [7, 7], "a failed command is not sent any more"
+
+
+async def test_a_link_that_is_down_counts_as_a_try(bench: Bench) -> None:
+    bench.wire.broken = True
+    await bench.send(7)
+    bench.wire.broken = False
+    await bench.pass_s(2.0)
+    assert bench.wire.sent == [7]
+
+
+async def test_a_newer_command_supersedes(bench: Bench) -> None:
+    await bench.send(7)
+    await bench.send(8)
+    bench.dispatcher.confirmed(1, 7)
+    assert bench.dispatcher.waiting(1) is not None, "an old answer does not confirm the new command"
+    bench.dispatcher.confirmed(1, 8)
+    assert bench.store.saved == [
+        (7, CommandState.SENT),
+        (7, CommandState.SUPERSEDED),
+        (8, CommandState.SENT),
+        (8, CommandState.CONFIRMED),
+    ]
+
+
+async def test_a_device_that_left_takes_its_command_along(bench: Bench) -> None:
+    await bench.send(7)
+    bench.dispatcher.forget(1)
+    await bench.pass_s(10)
+    assert bench.failed == []
+    assert bench.store.saved[-1] == (7, CommandState.EXPIRED)
