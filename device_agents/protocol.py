@@ -67,6 +67,9 @@ MAX_SOC = 1000
 MAX_SECONDS = 31622400
 
 
+_NOT_JSON = object()
+
+
 class WireError(ValueError):
     """A peer sent what the device wire does not allow; the text names the field and what it held."""
 
@@ -81,8 +84,10 @@ def _object(body: bytes, what: str) -> dict[str, object]:
         raise WireError(what + ": " + str(len(body)) + " bytes, more than " + str(MAX_BODY))
     try:
         value = loads(body)
-    except ValueError as err:
-        raise WireError(what + ": not JSON: " + _shown(bytes(body[:40]))) from err
+    except ValueError:
+        value = _NOT_JSON  # raised below: MicroPython has no exception chaining and warns of `from`
+    if value is _NOT_JSON:
+        raise WireError(what + ": not JSON: " + _shown(bytes(body[:40])))
     if not isinstance(value, dict):
         raise WireError(what + ": " + _shown(value) + " is not an object")
     return value

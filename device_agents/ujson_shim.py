@@ -79,7 +79,8 @@ def loads(text: str | bytes) -> object:
     except ValueError:
         raise
     except Exception as err:  # TypeError, RecursionError, MemoryError and more, by interpreter
-        raise ValueError("not JSON: " + type(err).__name__) from err
+        wrong = type(err).__name__
+    raise ValueError("not JSON: " + wrong)
 
 
 def dump(value: object, stream) -> None:  # type: ignore[no-untyped-def]
