@@ -5,6 +5,7 @@ Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 130 ended by Ctrl-
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -88,6 +89,9 @@ PART_OF_DEMO = ("headend", "gpio", "demo")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit code; a failure is told in one line a reason on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a dash on a terminal that knows ASCII alone
     try:
         return _dispatch(words)
     except OperatorError as err:
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tell(err: SmartemaError) -> None:
     for line in str(err).splitlines():
-        print(f"smartema: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
 
 
 def _dispatch(words: list[str]) -> int:

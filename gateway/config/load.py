@@ -14,7 +14,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from gateway.config import checks, model
-from gateway.config.lines import Lines, Path, show
+from gateway.config.lines import Lines, Path
 from gateway.config.notes import Notes
 from gateway.errors import OperatorError
 
@@ -66,6 +66,21 @@ def read_text(path: str | FilePath) -> str:
     except UnicodeDecodeError as err:
         line = err.object[: err.start].count(b"\n") + 1
         raise OperatorError(f"{path}:{line}: is not UTF-8 text; save it as UTF-8") from None
+
+
+def socket_of(path: str | FilePath) -> str:
+    """The control socket that a file names, read without the checks: who asks a daemon need not see its secrets."""
+    try:
+        ema = tomllib.loads(read_text(path)).get("ema", {})
+        default = model.EmaConfig()
+        config = dataclasses.replace(
+            default,
+            state_dir=str(ema.get("state_dir", default.state_dir)),
+            socket=str(ema.get("socket", default.socket)),
+        )
+    except (tomllib.TOMLDecodeError, AttributeError) as err:
+        raise OperatorError(f"{path}: {err}; `smartema check -c {path}` tells more") from None
+    return ospath.join(ospath.dirname(str(path)), config.socket_path)
 
 
 def examine(text: str, filename: str = "gateway.toml") -> Examined:
@@ -261,4 +276,4 @@ def _placeholder(kind: str) -> Any:
     return {"int": 0, "float": 0.0, "bool": False, "str": ""}.get(kind, ())
 
 
-__all__ = ["ConfigurationErrors", "Examined", "examine", "load", "read", "read_text", "show"]
+__all__ = ["ConfigurationErrors", "Examined", "examine", "load", "read", "read_text", "socket_of"]

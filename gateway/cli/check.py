@@ -1,0 +1,103 @@
+"""``smartema check``: every mistake of a configuration, or what would run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from gateway.cli.text import table, watts
+from gateway.config.load import examine, read_text
+from gateway.config.model import Config, DeviceConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument("--json", action="store_true", help="print mistakes, warnings and summary as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    found = examine(read_text(args.config), str(args.config))
+    if args.json:
+        summary = _summary(found.config) if found.config is not None else None
+        document = {"file": args.config, "mistakes": found.mistakes, "warnings": found.warnings, "summary": summary}
+        print(json.dumps(document, indent=2))
+        return 0 if found.config is not None else 2
+    for line in found.mistakes:
+        print(line)
+    for line in found.warnings:
+        print(f"warning: {line}")
+    if found.config is None:
+        return 2
+    print(f"{args.config}: all well")
+    print("\n".join(_summary_lines(found.config)))
+    return 0
+
+
+def _summary(config: Config) -> dict[str, Any]:
+    """What would run, for a script."""
+    control = config.control
+    return {
+        "ema": config.ema.name,
+        "ven": config.ema.ven,
+        "state_dir": config.ema.state_dir,
+        "socket": config.ema.socket_path,
+        "threshold_w": control.threshold_w or None,
+        "hard_w": control.hard_w or None,
+        "export_w": control.export_w if control.export_w >= 0 else None,
+        "upstreams": [
+            {"name": u.name, "protocol": u.protocol, "host": u.host, "port": u.port, "mode": u.mode, "tls": u.tls}
+            for u in config.upstream
+        ],
+        "site_broker": _broker(config),
+        "site_coap": _coap(config),
+        "devices": [
+            {"number": d.number, "name": d.label, "type": d.type, "link": d.link, "never_shed": d.never_shed}
+            for d in config.device
+        ],
+    }
+
+
+def _broker(config: Config) -> str | None:
+    broker = config.site_broker
+    if not any(device.link == "mqtt" for device in config.device):
+        return f"{broker.host}:{broker.port}" if broker.host else None
+    return f"{broker.host}:{broker.port}" if broker.host else f"own mosquitto on {broker.bind}:{broker.port}"
+
+
+def _coap(config: Config) -> str | None:
+    if not config.site_coap.open and not any(device.link == "coap" for device in config.device):
+        return None
+    return f"{config.site_coap.bind}:{config.site_coap.port}"
+
+
+def _summary_lines(config: Config) -> list[str]:
+    control = config.control
+    limits = [f"threshold {watts(control.threshold_w)}" if control.threshold_w else "no threshold"]
+    if control.hard_w:
+        limits.append(f"hard {watts(control.hard_w)}")
+    if control.export_w >= 0:
+        limits.append(f"feed-in at most {watts(control.export_w)}")
+    lines = [
+        f"  {config.ema.name} ({config.ema.ven}), {', '.join(limits)}",
+        f"  state in {config.ema.state_dir}, socket {config.ema.socket_path}",
+    ]
+    for upstream in config.upstream:
+        secured = "TLS" if upstream.tls else "no TLS"
+        lines.append(
+            f"  upstream {upstream.name}: {upstream.protocol} {upstream.host}:{upstream.port}, {secured}, "
+            f"DR mode {upstream.mode}"
+        )
+    for what, where in (("site broker", _broker(config)), ("site CoAP", _coap(config))):
+        if where:
+            lines.append(f"  {what}: {where}")
+    rows = [_row(device) for device in config.device]
+    if rows:
+        lines += ["  " + line for line in table(("device", "no", "type", "link", "priority"), rows, right=("no",))]
+    return lines
+
+
+def _row(device: DeviceConfig) -> tuple[str, ...]:
+    said = "its own" if device.priority < 0 else str(device.priority)
+    priority = "never shed" if device.never_shed else said
+    return (device.label, str(device.number), device.type, device.link, priority)

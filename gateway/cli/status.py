@@ -1,0 +1,135 @@
+"""``smartema status``: the site as the running daemon sees it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from gateway.cli.client import add_socket_arguments, request, socket_path
+from gateway.cli.text import UNKNOWN, moment, number, span, table, watts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_socket_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    status = request(socket_path(args), {"do": "status"})
+    print(json.dumps(status, indent=2) if args.json else "\n".join(status_lines(status)))
+    return 0
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """The whole screen. Parts that have nothing to say are left out."""
+    lines = [
+        f"{status['ema']}   start {status['boot']}, up {span(status['uptime_s'])}   "
+        f"{status['connection']}   algorithm {status['algorithm']}",
+        *power_lines(status),
+    ]
+    for part in (upstream_lines(status), event_lines(status), device_lines(status)):
+        if part:
+            lines += ["", *part]
+    return lines
+
+
+def power_lines(status: dict[str, Any]) -> list[str]:
+    """Power against its limit, the limit's terms, and what is wrong."""
+    limit = status["limit"] or {}
+    lines = [
+        f"power {watts(status['power_w'])}   limit {_limit(limit.get('import_w'))}   margin {watts(status['margin_w'])}"
+    ]
+    if limit.get("export_w") is not None:
+        lines[0] += f"   feed-in at most {watts(limit['export_w'])}"
+    for term in limit.get("terms") or ():
+        until = f" until {moment(term['until'])}" if term.get("until") is not None else ""
+        lines.append(f"  {watts(term['watts'])} {term['source']}{until}")
+    if status.get("futile"):
+        lines.append("ALARM: over the limit, and everything that may be shed is off")
+    if status.get("failsafe"):
+        lines.append("ALARM: readings too old, sheddable devices are in their safe state")
+    if status["stale"]:
+        lines.append(f"too old to count: {', '.join(status['stale'])}")
+    outbox = status["outbox"]
+    lines.append(f"reports waiting {number(outbox['waiting'])}, lost {number(outbox['lost'])}")
+    return lines
+
+
+def device_lines(status: dict[str, Any]) -> list[str]:
+    """One row a device."""
+    rows = [
+        (
+            device["name"],
+            str(device["number"]),
+            device["kind"],
+            device["link"] or UNKNOWN,
+            number(device["priority"]) + ("!" if device["never_shed"] else ""),
+            _state(device),
+            watts(device["power_w"]),
+            _more(device),
+            device["held"] or "",
+            span(device["age_s"]),
+        )
+        for device in status["devices"]
+    ]
+    head = ("device", "no", "kind", "link", "prio", "state", "power", "more", "held to", "age")
+    return table(head, rows, right=("no", "prio", "power", "age")) if rows else ["no devices yet"]
+
+
+def upstream_lines(status: dict[str, Any]) -> list[str]:
+    """One line an upstream, with every counter it gives."""
+    lines = []
+    for upstream in status["upstreams"]:
+        known = {"name", "protocol", "mode", "state"}
+        counters = ", ".join(f"{key} {_plain(value)}" for key, value in upstream.items() if key not in known)
+        mode = f" mode {upstream['mode']}" if upstream.get("mode") is not None else ""
+        told = f"{upstream['name']}: {upstream.get('protocol') or UNKNOWN}{mode}, {upstream.get('state') or UNKNOWN}"
+        lines.append(told + (f"   {counters}" if counters else ""))
+    return lines
+
+
+def event_lines(status: dict[str, Any]) -> list[str]:
+    """One row an event."""
+    rows = [
+        (
+            str(event["event_id"]),
+            event["upstream"],
+            watts(event["limit_w"]),
+            moment(event["start"]),
+            moment(event["end"]),
+            event["state"],
+        )
+        for event in status["events"]
+    ]
+    return table(("event", "from", "limit", "start", "end", "state"), rows, right=("event", "limit")) if rows else []
+
+
+def _limit(value: float | None) -> str:
+    return "none" if value is None else watts(value)
+
+
+def _state(device: dict[str, Any]) -> str:
+    if not device["present"]:
+        return "gone"
+    if device["on"] is None:
+        return UNKNOWN
+    level = device["level"]
+    return "off" if not device["on"] else "on" if level is None else f"on {level}"
+
+
+def _more(device: dict[str, Any]) -> str:
+    parts = []
+    if device["soc"] is not None:
+        parts.append(number(device["soc"], "%"))
+    if device["voltage"] is not None:
+        parts.append(number(device["voltage"], "V"))
+    if device["hertz"] is not None:
+        parts.append(number(device["hertz"], "Hz", 1))
+    if device["plugged"] is not None:
+        parts.append("plugged" if device["plugged"] else "unplugged")
+    return " ".join(parts)
+
+
+def _plain(value: object) -> str:
+    return UNKNOWN if value is None else str(value)
