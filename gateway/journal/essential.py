@@ -1,0 +1,186 @@
+"""The essential file: what must be on disk before it is acknowledged to anybody.
+
+Its small tables are mirrored in memory (the engine holds the same frozen objects), so reads never touch the file.
+A change is one row, keyed: a newer change to the same row replaces an older one that is not written yet, and all
+that is not written goes in one transaction, so the file always shows one moment of the past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from gateway.journal.store import Connection, JournalError, transaction
+from gateway.journal.writer import tell
+
+Statement = tuple[str, Sequence[Any]]
+Key = tuple[Any, ...]
+
+# Decisions kept in memory: what a menu or `smartema why` asks for most.
+RECENT_DECISIONS = 32
+# Decisions that wait for a full disk; beyond them the oldest are dropped, and counted.
+MOST_WAITING_DECISIONS = 1_000
+# Rows that came back per look when decisions are read.
+_INSERT_DECISION = "INSERT INTO decision (n, id, devices, body) VALUES (?, ?, ?, ?)"
+
+
+class _Batch:
+    def __init__(self, rows: dict[Key, Statement], decisions: list[Statement], last_n: int, serial: int) -> None:
+        self.rows = rows
+        self.decisions = decisions
+        self.last_n = last_n
+        self.serial = serial
+        self.extra: list[Statement] = []
+
+
+class Essential:
+    """Rows waiting for the file, and who waits for them. All but ``write`` runs under the journal's lock."""
+
+    name = "the essential journal"
+
+    def __init__(self, connection: Connection, lock: threading.Lock, decisions_kept: int) -> None:
+        self.connection = connection
+        self._file = threading.Lock()  # one transaction, or one read, at a time
+        self._lock = lock
+        self._kept = decisions_kept
+        self._waiting: dict[Key, Statement] = {}
+        self._in_flight: _Batch | None = None
+        self._serial = 0  # of the newest change handed in
+        self._done = 0  # of the newest change on disk
+        self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        rows = list(connection.execute("SELECT coalesce(max(n), 0) FROM decision"))
+        self._last_n = self._written_n = int(rows[0][0])
+        self._trimmed_n = max(self._last_n - decisions_kept, 0)
+        self._decisions: deque[tuple[int, Statement]] = deque()
+        self.dropped_decisions = 0
+        self.reserved: dict[str, int] = {}  # counters on disk
+        self.commands: set[int] = {int(row[0]) for row in connection.execute("SELECT id FROM command")}  # on disk
+        self.notes: Callable[[], list[Statement]] = list
+
+    # --- handing in (lock held) ---
+
+    def put(self, key: Key, sql: str, *parameters: Any) -> None:
+        """One row's newest form; ``key`` names the row."""
+        self._waiting[key] = (sql, parameters)
+        self._serial += 1
+
+    def withdraw(self, key: Key, on_disk: bool, sql: str, *parameters: Any) -> None:
+        """Delete a row, or forget it if no transaction ever took it."""
+        self._waiting.pop(key, None)
+        if on_disk or (self._in_flight is not None and key in self._in_flight.rows):
+            self._waiting[key] = (sql, parameters)
+        self._serial += 1
+
+    def add_decision(self, decision_id: int, devices: str, body: str) -> None:
+        self._last_n += 1
+        self._decisions.append((self._last_n, (_INSERT_DECISION, (self._last_n, decision_id, devices, body))))
+        self._serial += 1
+        while self._decisions[0][0] <= self._written_n and len(self._decisions) > RECENT_DECISIONS:
+            self._decisions.popleft()
+        if len(self._decisions) > MOST_WAITING_DECISIONS and self._in_flight is None:
+            self._decisions.popleft()
+            self.dropped_decisions += 1
+
+    def touch(self) -> None:
+        """Commit, though no row changed: for the notes that go with every commit."""
+        self._serial += 1
+
+    def waiting(self) -> int:
+        """Changes that are not on disk."""
+        taken = len(self._in_flight.rows) if self._in_flight else 0
+        return len(self._waiting) + taken + self._last_n - self._written_n
+
+    # --- waiting for the disk ---
+
+    def wait(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+        """A future that ends when all handed in so far is on disk, or could not be written; None: it is already."""
+        if self._done >= self._serial:
+            return None
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiters.append((self._serial, loop, future))
+        return future
+
+    # --- the job (see writer.Job) ---
+
+    def take(self) -> _Batch | None:
+        if self._done >= self._serial:
+            return None
+        decisions = [row for n, row in self._decisions if n > self._written_n]
+        batch = _Batch(self._waiting, decisions, self._last_n, self._serial)
+        batch.extra = self.notes()
+        self._waiting = {}
+        self._in_flight = batch
+        return batch
+
+    def write(self, batch: _Batch) -> None:
+        statements = [*batch.rows.values(), *batch.decisions, *batch.extra]
+        if batch.last_n - self._kept > self._trimmed_n + self._kept // 20:
+            statements.append(("DELETE FROM decision WHERE n <= ?", (batch.last_n - self._kept,)))
+        with self._file:
+            transaction(self.connection, statements)
+
+    def written(self, batch: _Batch) -> None:
+        self._in_flight = None
+        self._done = batch.serial
+        for key, (sql, parameters) in batch.rows.items():
+            if key[0] == "counter":
+                self.reserved[key[1]] = parameters[1]
+            elif key[0] == "command":
+                (self.commands.discard if sql.startswith("DELETE") else self.commands.add)(key[1])
+        self._written_n = batch.last_n
+        if batch.last_n - self._kept > self._trimmed_n + self._kept // 20:
+            self._trimmed_n = batch.last_n - self._kept
+        self._answer(None)
+
+    def failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+        self._in_flight = None
+        self._waiting = {**batch.rows, **self._waiting}
+        self._answer(JournalError(f"{self.name} cannot be written: {error}"), batch.serial)
+
+    def _answer(self, error: JournalError | None, upto: int = 0) -> None:
+        upto = upto or self._done
+        for serial, loop, future in self._waiters:
+            if serial <= upto:
+                tell(loop, lambda future=future: _settle(future, error))  # type: ignore[misc]
+        self._waiters = [waiter for waiter in self._waiters if waiter[0] > upto]
+
+    def close(self) -> None:
+        with self._file:
+            self.connection.close()
+
+    # --- reading decisions ---
+
+    def decision_bodies(self, last: int, device: str | None) -> list[str]:
+        """Newest first. Older ones than memory holds come from the file, and wait for at most one commit."""
+        mark = f"|{device}|" if device is not None else ""
+        with self._lock:
+            recent = list(self._decisions)
+            kept_from = self._last_n - self._kept
+        found = [row[1][3] for n, row in reversed(recent) if mark in row[1][2] and n > kept_from][:last]
+        before = recent[0][0] if recent else self._last_n + 1
+        if len(found) < last:
+            with self._file:
+                found += [row[0] for row in self._older(before, kept_from, mark, last - len(found))]
+        return found
+
+    def _older(self, before: int, after: int, mark: str, most: int) -> Iterable[Any]:
+        return list(
+            self.connection.execute(
+                "SELECT body FROM decision WHERE n < ? AND n > ? AND (? = '' OR instr(devices, ?) > 0)"
+                " ORDER BY n DESC LIMIT ?",
+                (before, after, mark, mark, most),
+            )
+        )
+
+
+def _settle(future: asyncio.Future[None], error: JournalError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

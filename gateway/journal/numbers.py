@@ -1,0 +1,42 @@
+"""Numbers that never repeat: reserved in blocks, on disk before they are used, skipped over at a restart."""
+
+from __future__ import annotations
+
+from gateway.journal.essential import Essential
+from gateway.journal.store import JournalError
+
+# A block lasts hours, also when the disk is full: half of it is always in hand. Well below 2^31 after decades of
+# daily restarts, which skip at most one block each (a clean end gives the rest back).
+BLOCK = 65_536
+
+PUT = "INSERT OR REPLACE INTO counter (name, value) VALUES (?, ?)"
+
+
+class Numbers:
+    """One counter. ``first``: the first number to give; the caller has ``first + BLOCK`` on disk already."""
+
+    def __init__(self, name: str, first: int, essential: Essential) -> None:
+        self.name = name
+        self.upto = first + BLOCK  # not reserved: this and above
+        self._next = first
+        self._essential = essential
+        self.asked = self.upto
+        self._closed = False
+
+    def next(self) -> int:
+        """The next number (lock held). Raise ``JournalError`` when a full disk outlasted the reserve."""
+        self.upto = max(self.upto, self._essential.reserved.get(self.name, 0))
+        if self._closed or self._next >= self.upto:
+            raise JournalError(f"no {self.name} number is left that was reserved on disk; make room on the disk")
+        if self.asked == self.upto and self.upto - self._next <= BLOCK // 2:
+            self.asked = self.upto + BLOCK
+            self._essential.put(("counter", self.name), PUT, self.name, self.asked)
+        number = self._next
+        self._next += 1
+        return number
+
+    def give_back(self) -> None:
+        """No number is taken any more: the next start goes on here (lock held)."""
+        self.asked = self._next
+        self._essential.put(("counter", self.name), PUT, self.name, self.asked)
+        self._closed = True

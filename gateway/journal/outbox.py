@@ -1,0 +1,464 @@
+"""The outbox: one append-only log of reports, with a cursor for each upstream.
+
+Appending and acknowledging change memory; the writer's thread brings the file after it, in batches. The newest
+records stay in memory up to a bound (all that are not in the file yet, besides), older ones are read from the file
+through a connection of their own, which never waits for the writer.
+Cannot do: survive a power cut with its last seconds (commits are synced at checkpoints only): nothing in it was
+acknowledged to anybody, and what is sent again is known by its (boot, seq).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.config.model import JournalConfig
+from gateway.errors import PeerError
+from gateway.journal import plain
+from gateway.journal.spans import Spans, boot_and_seq, footprint, position
+from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, is_damage, rollback
+from gateway.site.report import DeviceNotice, OutboxBody, Record, SiteReport
+
+log = logging.getLogger(__name__)
+
+# Records in memory although they are in the file: what a live upstream asks for.
+RECENT_RECORDS = 1_000
+RECENT_BYTES = 256_000  # of JSON; as objects about four times that
+# Records that wait for a full disk; beyond them the oldest of these are dropped, and counted.
+WAITING_RECORDS = 2_000
+WAITING_BYTES = 1_000_000
+# Read from the file at most so many at once: 50 reports of 20 devices decode in about 5 ms of the loop's time.
+CHUNK_RECORDS = 50
+CHUNK_BYTES = 128_000
+# Written in one transaction.
+BATCH_RECORDS = 1_000
+
+_KINDS: dict[type, str] = {SiteReport: "report", DeviceNotice: "notice"}
+_CLASSES: dict[str, type[Any]] = {kind: cls for cls, kind in _KINDS.items()}
+
+
+class _Entry:
+    __slots__ = ("at", "body", "kind", "place", "record", "size")
+
+    def __init__(self, place: int, record: Record, kind: str, body: str, at: float) -> None:
+        self.place = place
+        self.record = record
+        self.kind = kind
+        self.body = body
+        self.at = at
+        self.size = len(body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    entries: list[_Entry]
+    floor: int
+    cursors: list[tuple[str, int, int]]
+    gone: tuple[str, ...]
+    marks: tuple[tuple[str, int], ...]
+    version: int
+
+
+class Reader:
+    """One upstream's view; an ``OutboxReader`` (gateway/upstream/base.py)."""
+
+    def __init__(self, outbox: Outbox, upstream: str, place: int, waiting: int, lost: int) -> None:
+        self._outbox = outbox
+        self.upstream = upstream
+        self.place = place
+        self.count = waiting
+        self.gone = lost
+        self.acknowledged = 0
+
+    def unacknowledged(self, after: tuple[int, int] | None, most: int) -> list[Record]:
+        start = self.place if after is None else max(self.place, position(*after))
+        return self._outbox.read(start, most)
+
+    def acknowledge(self, boot: int, seq: int) -> None:
+        self._outbox.acknowledge(self, position(boot, seq))
+
+    def waiting(self) -> int:
+        return self.count
+
+    def lost(self) -> int:
+        return self.gone
+
+
+class Outbox:
+    """The log in memory, and a writer's job for its file. Everything that changes it takes the journal's lock."""
+
+    name = "the outbox"
+
+    def __init__(
+        self,
+        connection: Connection,
+        reading: Connection,
+        config: JournalConfig,
+        clock: Clock,
+        lock: threading.Lock,
+        reopen: Callable[[], tuple[Connection, Connection]],
+    ) -> None:
+        self.connection = connection
+        self._reading = reading
+        self._clock = clock
+        self.lock = lock
+        self.reopen = reopen  # set the file aside and open a new one
+        self.boot = 0  # given before the first append
+        self._seq = 0
+        self._most_age_s = config.outbox_max_age_s
+        self._most_size = budget(config.outbox_max_bytes)
+        self._batch_bytes = wal_pages(config.outbox_max_bytes) * PAGE_BYTES // 2
+        self._spans = Spans(self._most_size, self._most_age_s)
+        self._readers: dict[str, Reader] = {}
+        self._gone: list[str] = []
+        self._recent: deque[_Entry] = deque()
+        self._recent_bytes = 0
+        self._unwritten: deque[_Entry] = deque()
+        self._unwritten_bytes = 0
+        self._version = self._written_version = 0
+        self.marks: dict[str, int] = {}
+        self._in_flight: _Batch | None = None
+        self._damaged = False
+        self.want: Callable[[], None] = lambda: None  # with the lock held
+        self.turn: Callable[[], None] = lambda: None  # without it
+        self._load()
+
+    def _load(self) -> None:
+        for place, at, size in self.connection.execute("SELECT position, at, size FROM record ORDER BY position"):
+            self._spans.add(place, footprint(size), at)
+        self.marks = dict(self.connection.execute("SELECT name, value FROM mark"))
+        newest = self._spans.newest.last if self._spans else 0
+        self._last = self._written = max(self.marks.get("appended", 0), newest)
+        self._floor = self._written_floor = self._spans.oldest.first - 1 if self._spans else 0
+        for upstream, place, lost in self.connection.execute("SELECT upstream, position, lost FROM cursor"):
+            place = max(place, self._floor)
+            self._readers[upstream] = Reader(self, upstream, place, self._spans.count(place, self._last), lost)
+        self._trim()
+
+    def account(self, notes: Iterable[tuple[str, int, int, int]]) -> dict[str, int]:
+        """Count what the file should have and has not: (upstream, lost, waiting, appended) as last noted elsewhere.
+
+        A file that is new has lost what waited then; a file that a power cut shortened, what is missing at its end.
+        Return upstream → records newly known to be lost.
+        """
+        missed: dict[str, int] = {}
+        for upstream, lost, waiting, appended in notes:
+            reader = self._readers.get(upstream)
+            if reader is None:
+                reader = self._readers[upstream] = Reader(self, upstream, self._last, 0, 0)
+                missing = waiting
+            else:
+                (boot, seq), (last_boot, last_seq) = boot_and_seq(appended), boot_and_seq(self._last)
+                missing = seq - last_seq if boot == last_boot else seq if boot > last_boot else 0
+                missing = min(max(missing, 0), waiting)
+            reader.gone = max(reader.gone, lost) + missing
+            if missing:
+                missed[upstream] = missing
+        self._version += 1
+        return missed
+
+    def notes(self) -> list[tuple[str, int, int, int]]:
+        """What ``account`` wants to know after a loss (lock held)."""
+        return [(name, r.gone, r.count, self._last) for name, r in self._readers.items()]
+
+    # --- what the engine and the upstreams call ---
+
+    @property
+    def last(self) -> int:
+        """Position of the newest record ever appended that is known."""
+        return self._last
+
+    def mark(self, name: str, value: int) -> bool:
+        """Keep a second copy of an essential counter (lock held); is it a new one?"""
+        if self.marks.get(name) == value:
+            return False
+        self.marks[name] = value
+        self._changed()
+        return True
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._readers)
+
+    def reader(self, upstream: str) -> Reader:
+        """The upstream's reader; a new one starts behind everything that is there."""
+        with self.lock:
+            reader = self._readers.get(upstream)
+            if reader is None:
+                reader = self._readers[upstream] = Reader(self, upstream, self._last, 0, 0)
+                self._changed()
+            return reader
+
+    def drop_reader(self, upstream: str) -> None:
+        with self.lock:
+            if self._readers.pop(upstream, None) is not None:
+                self._gone.append(upstream)
+                self._trim()
+                self._changed()
+
+    def append(self, body: OutboxBody) -> Record:
+        """The next record. Without a reader it is numbered and kept nowhere."""
+        now = self._clock.now()
+        at = now.wall if now.trusted else 0.0
+        with self.lock:
+            self._seq += 1
+            record = Record(self.boot, self._seq, body)
+            if not self._readers:
+                self._last = position(self.boot, self._seq)
+                return record
+        kind = _KINDS[type(body)]
+        entry = _Entry(position(self.boot, record.seq), record, kind, plain.dumps(body), at)
+        with self.lock:
+            self._last = entry.place
+            self._spans.add(entry.place, footprint(entry.size), at)
+            self._recent.append(entry)
+            self._recent_bytes += entry.size
+            self._unwritten.append(entry)
+            self._unwritten_bytes += entry.size
+            for reader in self._readers.values():
+                reader.count += 1
+            self._bound(at)
+            self._changed()
+        self.turn()
+        return record
+
+    def read(self, start: int, most: int) -> list[Record]:
+        """Up to ``most`` records behind ``start``, oldest first; fewer when they come from the file."""
+        start = max(start, self._floor)
+        if start < (self._recent[0].place - 1 if self._recent else self._last) and self._spans:
+            older = self._from_file(start, min(most, CHUNK_RECORDS))
+            if older is None or older:
+                return older or []
+        recent = self._recent
+        if not recent or most <= 0:
+            return []
+        skip = start - recent[0].place + 1
+        if skip > 0 and not (skip < len(recent) and recent[skip - 1].place == start):
+            skip = sum(1 for entry in recent if entry.place <= start)
+        return [entry.record for entry in islice(recent, max(skip, 0), max(skip, 0) + most)]
+
+    def acknowledge(self, reader: Reader, place: int) -> None:
+        with self.lock:
+            place = min(place, self._last)
+            if place <= reader.place:
+                return
+            covered = self._spans.count(reader.place, place)
+            reader.count -= covered
+            reader.acknowledged += covered
+            reader.place = place
+            self._trim()
+            self._changed()
+        self.turn()
+
+    def status(self) -> dict[str, object]:
+        return {
+            "records": self._spans.count(self._floor, self._last),
+            "bytes": round(self._spans.size),
+            "not_written": len(self._unwritten),
+            "upstreams": {
+                name: {"waiting": r.count, "acknowledged": r.acknowledged, "lost": r.gone}
+                for name, r in self._readers.items()
+            },
+        }
+
+    def close(self) -> None:
+        self._reading.close()
+        self.connection.close()
+
+    # --- bounds (lock held) ---
+
+    def _changed(self) -> None:
+        self._version += 1
+        self.want()
+
+    def _bound(self, wall: float) -> None:
+        aged = self._spans.aged(wall, self._most_age_s) if wall else None
+        if aged is not None:
+            self._drop_upto(aged)
+        while self._spans.size > self._most_size and self._spans.oldest.last < self._last:
+            self._drop_upto(self._spans.oldest.last)
+        while len(self._unwritten) > WAITING_RECORDS or self._unwritten_bytes > WAITING_BYTES:
+            if not self._drop_unwritten():
+                break
+        self._evict()
+
+    def _drop_upto(self, place: int) -> None:
+        """Drop the oldest, and count it for whoever has not had it."""
+        for reader in self._readers.values():
+            missed = self._spans.count(reader.place, place)
+            reader.count -= missed
+            reader.gone += missed
+            reader.place = max(reader.place, place)
+        self._trim()
+
+    def _drop_unwritten(self) -> bool:
+        """Drop the oldest that no file has and no transaction is writing; the newest stays."""
+        busy = self._in_flight.entries[-1].place if self._in_flight and self._in_flight.entries else 0
+        entry = next((entry for entry in self._unwritten if entry.place > busy), None)
+        if entry is None or entry is self._unwritten[-1]:
+            return False
+        self._unwritten.remove(entry)
+        self._unwritten_bytes -= entry.size
+        self._recent.remove(entry)
+        self._recent_bytes -= entry.size
+        self._lose(entry.place, entry.size)
+        return True
+
+    def _lose(self, place: int, size: int) -> None:
+        self._spans.drop_one(place, footprint(size))
+        for reader in self._readers.values():
+            if reader.place < place:
+                reader.count -= 1
+                reader.gone += 1
+
+    def _trim(self) -> None:
+        """Forget what every upstream has."""
+        floor = min((reader.place for reader in self._readers.values()), default=self._last)
+        if floor <= self._floor:
+            return
+        self._floor = floor
+        self._spans.drop_upto(floor)
+        while self._recent and self._recent[0].place <= floor:
+            self._recent_bytes -= self._recent.popleft().size
+        while self._unwritten and self._unwritten[0].place <= floor:
+            self._unwritten_bytes -= self._unwritten.popleft().size
+
+    def _evict(self) -> None:
+        """Keep in memory what is not in the file, and the newest of the rest."""
+        while self._recent and self._recent[0].place <= self._written:
+            if len(self._recent) <= RECENT_RECORDS and self._recent_bytes <= RECENT_BYTES:
+                return
+            self._recent_bytes -= self._recent.popleft().size
+
+    # --- the file: reading on the loop ---
+
+    def _from_file(self, start: int, most: int) -> list[Record] | None:
+        """None: it cannot be read now."""
+        try:
+            rows = list(
+                self._reading.execute(
+                    "SELECT position, kind, size, body FROM record WHERE position > ? ORDER BY position LIMIT ?",
+                    (start, most),
+                )
+            )
+        except sqlite3.Error as error:
+            log.warning("%s cannot be read: %s", self.name, error)
+            with self.lock:
+                self._damaged = self._damaged or is_damage(error)
+                self._changed()
+            return None
+        found: list[Record] = []
+        size = 0
+        for place, kind, length, body in rows:
+            boot, seq = boot_and_seq(place)
+            try:
+                found.append(Record(boot, seq, plain.loads(_CLASSES[kind], body)))
+            except (KeyError, PeerError) as error:
+                log.warning("record %d.%d of the outbox is not readable and lost: %s", boot, seq, error)
+                with self.lock:
+                    self._lose(place, length)
+                continue
+            size += length
+            if size >= CHUNK_BYTES:
+                break
+        return found
+
+    # --- the file: the writer's job (see writer.Job) ---
+
+    def take(self) -> _Batch | None:
+        if self._version == self._written_version and not self._unwritten and not self._damaged:
+            return None
+        entries: list[_Entry] = []
+        size = 0
+        for entry in self._unwritten:
+            entries.append(entry)
+            size += entry.size
+            if len(entries) >= BATCH_RECORDS or size >= self._batch_bytes:
+                break
+        cursors = [(name, r.place, r.gone) for name, r in self._readers.items()]
+        marks = {**self.marks, "appended": entries[-1].place if entries else max(self._written, self._floor)}
+        batch = _Batch(entries, self._floor, cursors, tuple(self._gone), tuple(marks.items()), self._version)
+        self._gone.clear()
+        self._in_flight = batch
+        return batch
+
+    def write(self, batch: _Batch) -> None:
+        if self._damaged:
+            self._renew()
+            raise sqlite3.DatabaseError("the file was damaged, a new one is begun")
+        connection = self.connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if batch.entries:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO record (position, at, size, kind, body) VALUES (?, ?, ?, ?, ?)",
+                    [(e.place, e.at, e.size, e.kind, e.body) for e in batch.entries],
+                )
+            if batch.floor > self._written_floor:
+                connection.execute("DELETE FROM record WHERE position <= ?", (batch.floor,))
+            if batch.gone:
+                connection.executemany("DELETE FROM cursor WHERE upstream = ?", [(name,) for name in batch.gone])
+            connection.executemany(
+                "INSERT OR REPLACE INTO cursor (upstream, position, lost) VALUES (?, ?, ?)", batch.cursors
+            )
+            connection.executemany("INSERT OR REPLACE INTO mark (name, value) VALUES (?, ?)", batch.marks)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            rollback(connection)
+            if is_damage(error):
+                self._renew()
+            raise
+
+    def written(self, batch: _Batch) -> None:
+        self._in_flight = None
+        self._written_version = batch.version
+        self._written_floor = batch.floor
+        if batch.entries:
+            last = batch.entries[-1].place
+            self._written = max(self._written, last)
+            while self._unwritten and self._unwritten[0].place <= last:
+                entry = self._unwritten.popleft()
+                self._unwritten_bytes -= entry.size
+                entry.body = ""
+            self._evict()
+        if self._unwritten:
+            self.want()
+
+    def failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+        self._in_flight = None
+        self._gone[:0] = [name for name in batch.gone if name not in self._readers]
+
+    def _renew(self) -> None:
+        """Begin a new file with what memory still has; the rest is lost, and counted. Runs in the thread."""
+        log.error("%s is damaged; it is set aside and a new one begun", self.name)
+        self.connection.close()
+        connection, reading = self.reopen()
+        with self.lock:
+            self.connection, self._reading = connection, reading
+            self._damaged = False
+            upto = self._recent[0].place - 1 if self._recent else self._last
+            self._drop_upto(upto)
+            for entry in self._recent:
+                entry.body = entry.body or plain.dumps(entry.record.body)
+            self._unwritten = deque(self._recent)
+            self._unwritten_bytes = self._recent_bytes
+            self._written = upto
+            self._written_floor = self._floor
+            self._version += 1
+            self.want()
+
+
+def wal_pages(most_bytes: int) -> int:
+    """Pages of write-ahead log for an outbox of that size."""
+    return min(max(most_bytes // 16 // PAGE_BYTES, 4), WAL_PAGES)
+
+
+def budget(most_bytes: int) -> float:
+    """What the rows may take, so that file and write-ahead log together stay within ``most_bytes``."""
+    return float(most_bytes - 2 * wal_pages(most_bytes) * PAGE_BYTES - 6 * PAGE_BYTES)
