@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gateway.site.decision import Decision
 from gateway.verbs import decision_json
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Seconds since the demo began, W, W."""
+
+    t: float
+    power_w: float
+    limit_w: float | None
 
 
 @dataclass(slots=True)
@@ -15,14 +25,14 @@ class Recorder:
 
     began: float
     began_wall: float
-    samples: list[dict[str, float | None]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     events: dict[int, dict[str, Any]] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     rdr: list[dict[str, Any]] = field(default_factory=list)
 
     def sample(self, mono: float, power_w: float, limit_w: float | None) -> None:
         """The true power of the site and the limit in force."""
-        self.samples.append({"t": round(mono - self.began, 3), "power_w": round(power_w, 3), "limit_w": limit_w})
+        self.samples.append(Sample(round(mono - self.began, 3), round(power_w, 3), limit_w))
 
     def event(self, event_id: int, start_wall: float, end_wall: float, value_w: float) -> None:
         """An event as the EMA holds it; a later call with the same id changes it."""
@@ -39,17 +49,15 @@ class Recorder:
     def over_limit_wh(self) -> float:
         """Energy above the limit, from one sample to the next."""
         total = 0.0
-        for before, after in zip(self.samples, self.samples[1:], strict=False):
-            limit, power = before["limit_w"], before["power_w"]
-            if limit is not None and power is not None and power > limit:
-                assert after["t"] is not None and before["t"] is not None
-                total += (power - limit) * (after["t"] - before["t"]) / 3600
+        for before, after in itertools.pairwise(self.samples):
+            if before.limit_w is not None and before.power_w > before.limit_w:
+                total += (before.power_w - before.limit_w) * (after.t - before.t) / 3600
         return round(total, 4)
 
     def document(self, reports: dict[str, int]) -> dict[str, Any]:
         """What ``smartema demo --json`` prints; ``reports`` has sent, acknowledged, lost, duplicates."""
         return {
-            "samples": self.samples,
+            "samples": [asdict(sample) for sample in self.samples],
             "events": list(self.events.values()),
             "decisions": self.decisions,
             "rdr": self.rdr,

@@ -118,9 +118,8 @@ class Screen:
         for device in frame.devices:
             held = f"{AMBER}{device.held}{PLAIN}" if device.held else ""
             state = device.state if device.present else f"{DIM}away{PLAIN}"
-            lines.append(
-                f"  {device.name:<10} {device.link:<5} {device.priority:>4}  {state:<22} {watts(device.power_w):>9}  {held}"
-            )
+            power = watts(device.power_w)
+            lines.append(f"  {device.name:<10} {device.link:<5} {device.priority:>4}  {state:<22} {power:>9}  {held}")
         lines += ["", f"  {DIM}decisions{PLAIN}"]
         room = max(rows - len(lines) - 3, 3)
         lines += [f"  {text}" for text in list(self._decisions)[-room:]]
