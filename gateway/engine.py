@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from gateway.clock import Clock, Instant, wait
 from gateway.config.model import Config, ControlConfig
-from gateway.control.bookkeeping import after_action, after_reading, confirmed
+from gateway.control.bookkeeping import after_action, after_reading
 from gateway.control.decide import crosses, decide
 from gateway.control.limit import limit_at, next_change
 from gateway.control.power import SitePower, site_power
@@ -154,13 +154,15 @@ class Engine:
         if state.held is not None:
             self._command(state, state.held, Source.RESUME, state.reading.power_w or 0.0 if state.reading else 0.0)
 
-    def gone(self, number: int, why: str) -> None:
-        """A resource left; what it drew no longer counts."""
+    def gone(self, number: int, why: str, lost: bool = False) -> None:
+        """A resource left. After its good-bye what it drew no longer counts; ``lost`` without one it does."""
         state = self.states.get(number)
         if state is None or not state.present:
             return
         now = self.clock.now()
-        self.states[number] = replace(state, present=False, reading=None, pending=None)
+        self.states[number] = replace(
+            state, present=False, reading=state.reading if lost else None, pending=None
+        )
         self.dispatcher.forget(number)
         self.reporter.disconnected(state, now.wall)
         log.info("%s went: %s", state.resource.name, why)
@@ -180,11 +182,11 @@ class Engine:
         if before is None:
             return
         now = self.clock.now()
-        pending = before.pending
         after = after_reading(before, reading, now)
-        if pending is not None and confirmed(before, reading):
+        pending = after.pending
+        if pending is not None and pending.confirmed_at is not None:
             self.dispatcher.confirmed(number, pending.command_id)
-        elif self.dispatcher.waiting(number) is not None and reading.done:
+        elif reading.done:
             self.dispatcher.confirmed(number, reading.done)
         self.states[number] = after
         site = self.site()

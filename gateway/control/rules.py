@@ -22,7 +22,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one pass leaves for the next. ``restore_not_before``: monotonic moment."""
+    """What one pass leaves for the next. Moments are monotonic seconds.
+
+    ``quiet_until``: a pass did what it could and the site is still over; until then a report causes no pass.
+    """
 
     futile: bool = False
     failsafe: bool = False
@@ -30,6 +33,7 @@ class Memory:
     last_shed_at: float | None = None
     last_restore_at: float | None = None
     running_events: tuple[tuple[str, int], ...] = ()  # (upstream, event_id) of the pass before
+    quiet_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

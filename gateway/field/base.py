@@ -33,8 +33,8 @@ class SiteInputs(Protocol):
     def appeared(self, adapter: FieldAdapter, resource: Resource) -> None:
         """A resource announced itself (again). Its state follows by ``reported``."""
 
-    def gone(self, number: int, why: str) -> None:
-        """It said good-bye, or its last will did, or its lease ran out."""
+    def gone(self, number: int, why: str, lost: bool = False) -> None:
+        """It said good-bye. ``lost``: its last will said so or its lease ran out, and it may still draw power."""
 
     def reported(self, number: int, reading: Reading) -> None:
         """A new reading. May cause commands to be sent before it returns."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-SEQ_BITS = 32
+SEQ_BITS = 30
 MOST_SEQ = 2**SEQ_BITS - 1
-# Half of the boots that fit below 2**53; the other half is for reports that are not in an outbox.
-MOST_BOOT = 2**20 - 1
-_UNSTORED = 2**52
+# Seven eighths of the boots that fit below 2**53 (a journal that lost its count takes the minutes since 2025: until
+# 2038); the last eighth is for reports that are not in an outbox.
+MOST_BOOT = 7 * 2**20 - 1
+_UNSTORED = 7 << 50
 # The lab's EMS answers every report with it. No outbox uses boot 0, so it never is one of ours.
 LAB_REQUEST_ID = 1
 
@@ -25,5 +26,5 @@ def split_request_id(number: int) -> tuple[int, int] | None:
 
 
 def unstored_id(wall: float, draw: int) -> int:
-    """The RequestID of a report made on request, outside the outbox: of the millisecond and ten drawn bits."""
-    return _UNSTORED | (int(wall * 1000) % 2**42) << 10 | draw & 0x3FF
+    """The RequestID of a report made on request, outside the outbox: of the millisecond and nine drawn bits."""
+    return _UNSTORED | (int(wall * 1000) % 2**41) << 9 | draw & 0x1FF
