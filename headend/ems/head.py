@@ -1,0 +1,51 @@
+"""What a way to the EMAs is to the EMS: one transport with its profile. One small interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class EventBody:
+    """An event as an EMA is told it. ``end <= start`` cancels. Wall seconds, W."""
+
+    id: int
+    modification: int
+    start: float
+    end: float
+    value_w: float
+
+
+class Head(Protocol):
+    """Puts messages on the wire. All return at once; what is lost is said again by the EMS's own repetition."""
+
+    name: str  # "mqtt": the ``protocol`` of an EMA
+
+    @property
+    def up(self) -> bool:
+        """Is there a session."""
+
+    def push(self, ema: str, event: EventBody) -> None:
+        """Tell one EMA of an event."""
+
+    def broadcast(self, event: EventBody) -> None:
+        """Tell all of them by one message."""
+
+    def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
+        """Answer a poll: with an event, or without; ``want_report`` asks for a report at once."""
+
+    def acknowledge_report(self, ema: str, request_id: str) -> None:
+        """The report is on disk."""
+
+    def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
+        """The device's coming or going is on disk."""
+
+    def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
+        """What became of a device's request."""
+
+    def control(self, ema: str, number: int, on: bool) -> None:
+        """Switch a device."""
+
+    def dim(self, ema: str, number: int, up: bool) -> None:
+        """One step of dimming. Relative: sent once."""

@@ -1,0 +1,240 @@
+"""EMAs over MQTT, profile ``mir2017``: translates between the service and ``links.mir2017.server``, nothing else.
+
+Cannot do: tell one EMA from another that speaks in its name (docs/ems.md, "Secure it").
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from gateway.clock import Clock
+from gateway.links.mir2017 import happenings as h
+from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.server import Server
+from gateway.transport.mqtt import MqttLink, MqttSettings, Tls
+from headend.ems.head import EventBody
+from headend.ems.service import EmsService
+from headend.ems.settings import EmsSettings, parse_address, secret
+from headend.ems.state import Device
+
+NAME = "mqtt"
+# An event's RequestID is made of its id and modification, so that an answer says which one it means.
+REQUEST_STEP = 4096
+LARGEST_REQUEST = 2**53
+
+
+class MqttHead:
+    """One broker, many EMAs. ``run`` until cancelled; reconnects by itself."""
+
+    name = NAME
+
+    def __init__(
+        self, service: EmsService, settings: EmsSettings, clock: Clock, rng: random.Random, log: logging.Logger
+    ) -> None:
+        self._service = service
+        self._log = log
+        self.server = Server(
+            zone=wire.zone_named(settings.zone), duration_ms=settings.duration_ms, most_emas=settings.most_emas
+        )
+        self.link = MqttLink(
+            mqtt_settings(settings), clock, rng, self._received, on_up=self._up, on_down=self._down, logger=log
+        )
+        service.attach(self)
+
+    async def run(self) -> None:
+        await self.link.run()
+
+    @property
+    def up(self) -> bool:
+        return self.link.up
+
+    async def _up(self) -> None:
+        self._log.info("MQTT %s: serving EMAs", self.link.settings.address)
+        self._service.link_changed(self)
+
+    def _down(self) -> None:
+        self._service.link_changed(self)
+
+    def _post(self, sends: Iterable[wire.Send]) -> None:
+        for send in sends:
+            self.link.post(send.topic, send.body, send.qos)
+
+    # What EMAs say
+
+    def _received(self, topic: str, body: bytes) -> None:
+        for output in self.server.received(topic, body):
+            if isinstance(output, wire.Send):
+                self.link.post(output.topic, output.body, output.qos)
+            else:
+                self._happened(output)
+
+    def _happened(self, happening: h.ServerHappening) -> None:
+        service = self._service
+        match happening:
+            case h.Reported(ema, request_id, report):
+                self._reported(wire.ema_name(ema), request_id, report)
+            case h.Polled(ema):
+                service.polled(wire.ema_name(ema), NAME)
+            case h.MarginReported(ema, margin):
+                service.margin(wire.ema_name(ema), NAME, margin.power, margin.margin)
+            case h.EventAnswered(ema, event_id, request_id, opt_in):
+                known, modification = divmod(request_id, REQUEST_STEP)
+                answered = modification if known == event_id else None
+                service.answered(wire.ema_name(ema), NAME, event_id, answered, opt_in)
+            case h.DeviceConnected(_, text):
+                service.device(_device(text, True), NAME, acknowledge=True)
+            case h.DeviceDisconnected(_, text):
+                service.device(_device(text, False), NAME, acknowledge=True)
+            case h.DeviceInfo(_, text):
+                service.device(_device(text, True), NAME)
+            case h.RdrAsked(ema, number, watts):
+                service.asked(wire.ema_name(ema), NAME, number, watts)
+            case h.EmaRegistering(ema):
+                service.registering(wire.ema_name(ema), NAME)
+            case h.EmaRegistered(ema, ven_id):
+                service.registered(wire.ema_name(ema), ven_id, NAME)
+            case h.EmaConnected(ema):
+                service.seen(wire.ema_name(ema), NAME)
+            case h.EmaDisconnected(ema):
+                service.disconnected(wire.ema_name(ema))
+            case h.FieldModuleReported(_, phase, module):
+                service.device(_module(module, phase), NAME)
+            case h.MeterReported(_, meter):
+                service.device(_meter(meter), NAME)
+            case h.Refused(topic, reason):
+                service.refuse(topic, reason)
+
+    def _reported(self, name: str, request_id: int, report: wire.UpdateReport) -> None:
+        devices = [
+            Device(
+                ema=name,
+                id=wire.device_name(entry.device),
+                number=entry.device,
+                on=entry.on,
+                dimming=entry.dimming,
+                watt=entry.watt,
+                priority=entry.priority,
+            )
+            for entry in report.devices or ()
+        ]
+        power: dict[str, float | None] = {
+            "power_w": report.power,
+            "threshold_w": report.threshold,
+            "margin_w": report.margin,
+            "generate_w": report.generate,
+            "storage_w": report.storage,
+        }
+        at = report.time_ms / 1000 if report.time_ms is not None else None
+        self._service.reported(name, NAME, str(request_id), at, power, devices)
+
+    # What the EMS says
+
+    def push(self, ema: str, event: EventBody) -> None:
+        self._post(self.server.distribute(_number(ema), _event(event)))
+
+    def broadcast(self, event: EventBody) -> None:
+        self._post(self.server.broadcast(_event(event)))
+
+    def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
+        body = _event(event) if event is not None else None
+        self._post(self.server.answer_poll(_number(ema), body, want_report))
+
+    def acknowledge_report(self, ema: str, request_id: str) -> None:
+        self._post(self.server.acknowledge_report(_number(ema), int(request_id)))
+
+    def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
+        self._post(self.server.acknowledge_device(_number(ema), number, connected))
+
+    def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
+        # The lab's own words for the wire; the reason is in the EMS's log of RDRs.
+        self._post(self.server.answer_rdr(_number(ema), number, granted))
+
+    def control(self, ema: str, number: int, on: bool) -> None:
+        self._post(self.server.control(_number(ema), number, on))
+
+    def dim(self, ema: str, number: int, up: bool) -> None:
+        self._post(self.server.dim(_number(ema), number, up))
+
+
+def mqtt_settings(settings: EmsSettings) -> MqttSettings:
+    """The broker session. Raise ``OperatorError`` that names the key or the file."""
+    host, port = parse_address("broker", settings.broker)
+    wants_tls = settings.tls or bool(settings.ca_file or settings.cert_file)
+    tls = None
+    if wants_tls:
+        ca, certificate, key = (_path(name) for name in (settings.ca_file, settings.cert_file, settings.key_file))
+        tls = Tls(ca, certificate, key)
+        tls.context()
+    return MqttSettings(
+        host=host,
+        port=port,
+        username=settings.user or None,
+        password=secret("password_file", settings.password_file),
+        tls=tls,
+        subscriptions=tuple((topic, 1) for topic in wire.EMS_SUBSCRIPTIONS),
+    )
+
+
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
+
+
+def _number(ema: str) -> int:
+    return int(ema.removeprefix("gw/"))
+
+
+def _event(event: EventBody) -> wire.DistributeEvent:
+    return wire.DistributeEvent(
+        event_id=event.id,
+        modification=event.modification,
+        start=event.start,
+        end=event.end,
+        value=round(event.value_w),
+        request_id=(event.id * REQUEST_STEP + event.modification) % LARGEST_REQUEST,
+    )
+
+
+def _device(text: wire.DeviceText, connected: bool) -> Device:
+    return Device(
+        ema=wire.ema_name(text.ema),
+        id=wire.device_name(text.device),
+        number=text.device,
+        connected=connected,
+        on=text.on,
+        dimming=text.dimming,
+        watt=text.watt,
+        priority=text.priority,
+    )
+
+
+def _module(report: wire.ModuleReport, phase: wire.Phase) -> Device:
+    details = {
+        "mode": report.mode,
+        "state": report.state,
+        "changed_energy": report.changed_energy,
+        "capacity": report.capacity,
+        "soc": report.soc,
+        "volt": report.volt,
+        "hz": report.hz,
+    }
+    return Device(
+        ema=wire.ema_name(report.ema),
+        id=f"{report.module}/{report.id}"[:255],
+        kind=report.module.lower(),
+        connected=phase is not wire.Phase.DISCONNECT,
+        watt=report.power,
+        priority=report.priority,
+        details={name: value for name, value in details.items() if value is not None},
+    )
+
+
+def _meter(report: wire.ActiveEnergy | wire.LoadProfile) -> Device:
+    details: dict[str, object] = {"dcu": report.dcu}
+    if isinstance(report, wire.ActiveEnergy):
+        details["active_energy"] = report.active_energy
+    else:
+        details["load_profile"] = list(report.profile)
+    return Device(ema=wire.ema_name(report.ema), id=f"meter/{report.device_id}"[:255], kind="meter", details=details)
