@@ -185,8 +185,11 @@ class Journal:
     def _number(self, numbers: Numbers) -> int:
         with self._lock:
             number = numbers.next()
-            if self._outbox.mark(numbers.name, numbers.asked):
+            reserving = self._outbox.mark(numbers.name, numbers.asked)
+            if reserving:
                 self._writer.hurry()
+        if reserving:
+            self._writer.turn(urgent=True)
         return number
 
     # --- devices ---
