@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.assembly import Parts, field_parts, upstream_part
+from gateway.assembly import LINKS, Parts, field_adapters, site_broker, upstream_part
 from gateway.clock import Clock
 from gateway.config.model import Config, DeviceConfig, UpstreamConfig
 from gateway.engine import Engine
@@ -97,7 +97,8 @@ class Daemon:
         if self._serve_socket:
             server = SocketServer(self._socket_path(), Verbs(self).handle)
             supervisor.start("control socket", server.run)
-        for adapter in await field_parts(self.config, self.parts):
+        self._start_broker(supervisor)
+        for adapter in field_adapters(self.config, self.parts):
             self._start_field(supervisor, adapter)
         for upstream in self.config.upstream:
             self._start_upstream(supervisor, upstream)
@@ -109,6 +110,11 @@ class Daemon:
     def _socket_path(self) -> Path:
         ema = self.config.ema
         return Path(ema.socket) if ema.socket else Path(ema.state_dir) / "smartema.sock"
+
+    def _start_broker(self, supervisor: Supervisor) -> None:
+        self.parts.broker = site_broker(self.config, self.parts)
+        if self.parts.broker is not None:
+            supervisor.start("site broker", self.parts.broker.run)
 
     def _start_field(self, supervisor: Supervisor, adapter: FieldAdapter) -> None:
         self.field.append(adapter)
@@ -150,12 +156,12 @@ class Daemon:
 
     async def _goodbye(self) -> None:
         """Outputs to their exit state and `disconnected` upwards, side by side, each within its time."""
-        closing: list[Awaitable[None]] = [part.close() for part in (*self.field, *self.engine.upstreams)]
-        closing = [asyncio.wait_for(part, GOODBYE_S) for part in closing]
+        goodbyes: list[Awaitable[None]] = [adapter.close() for adapter in self.field]
+        goodbyes += [upstream.close() for upstream in self.engine.upstreams]
+        closing = [asyncio.wait_for(goodbye, GOODBYE_S) for goodbye in goodbyes]
         for outcome in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(outcome, Exception):
                 log.warning("at the end: %s", outcome or type(outcome).__name__)
-        await self.parts.close()
 
     # --- SIGHUP ----------------------------------------------------------------------------------------------
 
@@ -203,15 +209,21 @@ class Daemon:
             return table, tuple(d for d in config.device if d.link == link), config.control
 
         gone = {d.number for d in old.device} - {d.number for d in new.device}
-        changed = [link for link in ("mqtt", "coap", "gpio") if part(old, link) != part(new, link)]
+        changed = [link for link in LINKS if part(old, link) != part(new, link)]
+        broker = self.parts.broker
+        if broker is not None and old.site_broker == new.site_broker and "mqtt" in changed:
+            broker.reload(new.device)
         for adapter in [a for a in self.field if a.name in changed]:
             self.field.remove(adapter)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(adapter.close(), GOODBYE_S)
             await supervisor.stop(f"field {adapter.name}")
+        if old.site_broker != new.site_broker or (broker is None and "mqtt" in changed):
+            await supervisor.stop("site broker")
+            self._start_broker(supervisor)
         for number in gone:
             self.engine.forget(number, "taken out of the configuration")
-        for adapter in await field_parts(new, self.parts, only=changed):
+        for adapter in field_adapters(new, self.parts, only=changed):
             self._start_field(supervisor, adapter)
 
     async def _renew_upstreams(self, supervisor: Supervisor, new: Config) -> None:
@@ -270,10 +282,7 @@ def device_of(request: dict[str, Any]) -> DeviceConfig:
     for name, allowed in choices.items():
         if request.get(name) not in allowed:
             raise OperatorError(f"{name}: {request.get(name)!r} is not one of {', '.join(allowed)}")
-    number, priority = request.get("number"), request.get("priority", 0)
-    for name, value in (("number", number), ("priority", priority)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 99999:
-            raise OperatorError(f"{name}: {value!r} is not a whole number from 0 to 99999")
+    number, priority = (_whole(request, name, default) for name, default in (("number", None), ("priority", 0)))
     address = request.get("address") or ""
     if not isinstance(address, str):
         raise OperatorError(f"address: {address!r} is not an address")
@@ -284,3 +293,10 @@ def device_of(request: dict[str, Any]) -> DeviceConfig:
         priority=priority,
         address=address,
     )
+
+
+def _whole(request: dict[str, Any], name: str, default: int | None) -> int:
+    value = request.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 99999:
+        raise OperatorError(f"{name}: {value!r} is not a whole number from 0 to 99999")
+    return value

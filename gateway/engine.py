@@ -160,9 +160,7 @@ class Engine:
         if state is None or not state.present:
             return
         now = self.clock.now()
-        self.states[number] = replace(
-            state, present=False, reading=state.reading if lost else None, pending=None
-        )
+        self.states[number] = replace(state, present=False, reading=state.reading if lost else None, pending=None)
         self.dispatcher.forget(number)
         self.reporter.disconnected(state, now.wall)
         log.info("%s went: %s", state.resource.name, why)

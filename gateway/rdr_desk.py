@@ -101,7 +101,7 @@ class RdrDesk:
                 engine.grants.append(grant)
                 engine.journal.save_grant(grant)
                 engine.renew_timeline()
-                self._give(request, grant_action(engine.site(), request, now))
+                self._give(request, grant_action(engine.site(), request, now, engine.rules()))
                 await engine.journal.durable()
             result = RdrResult.GRANTED if granted else RdrResult.DENIED
             answer = self._settle(request, result, replace(decision, why=f"{decision.why}; {result.value}: {why}"))

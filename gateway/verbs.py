@@ -65,7 +65,7 @@ class Verbs:
             "algorithm": "Priority",
             "devices": [self._device(s, now.mono) for s in sorted(engine.states.values(), key=_by_number)],
             "upstreams": [u.status() for u in engine.upstreams],
-            "field": [part for adapter in self._daemon.field if (part := _part(adapter)) is not None],
+            "field": self._field(),
             "outbox": self._daemon.outbox_status(),
             "journal": engine.journal.status(),
             "commands": {
@@ -80,6 +80,11 @@ class Verbs:
             "rdr": [to_plain(entry) for entry in engine.rdr.log],
             "price": None,
         }
+
+    def _field(self) -> list[dict[str, Any]]:
+        parts = [part for adapter in self._daemon.field if (part := _part(adapter)) is not None]
+        broker = self._daemon.parts.status()
+        return parts if broker is None else [*parts, broker]
 
     def _device(self, state: ResourceState, mono: float) -> dict[str, Any]:
         resource, reading = state.resource, state.reading

@@ -1,0 +1,125 @@
+"""Makes the parts that a configuration names; a part's library is imported only then (docs/architecture.md, rule 9)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.clock import Clock
+from gateway.config.model import Config, UpstreamConfig
+from gateway.field.base import FieldAdapter
+from gateway.journal import Journal
+from gateway.upstream.base import Upstream
+
+if TYPE_CHECKING:
+    from gateway.engine import Engine
+    from gateway.field.broker import SiteBroker
+
+LINKS = ("mqtt", "coap", "gpio")
+
+
+@dataclass(slots=True)
+class Parts:
+    """What every part is made with; ``broker`` is our own mosquitto, where we run one."""
+
+    engine: Engine
+    clock: Clock
+    rng: random.Random
+    journal: Journal
+    state_dir: Path
+    plants: Mapping[int, object]
+    broker: SiteBroker | None = field(default=None)
+
+    def status(self) -> dict[str, object] | None:
+        """Our own broker's, where we run one."""
+        return {"name": "site broker", **self.broker.status()} if self.broker is not None else None
+
+
+def secret(path: str) -> str | None:
+    """What a ``password_file`` holds; None where none is named. Raise ``OperatorError``."""
+    if not path:
+        return None
+    from gateway.field.broker_files import read_secret
+
+    return read_secret(Path(path))
+
+
+def site_broker(config: Config, parts: Parts) -> SiteBroker | None:
+    """Our own mosquitto, prepared; None where no device needs one or a broker is named."""
+    if config.site_broker.host or not any(d.link == "mqtt" for d in config.device):
+        return None
+    from gateway.field.broker import SiteBroker
+
+    broker = SiteBroker(config.site_broker, config.device, parts.state_dir, parts.clock, parts.rng)
+    broker.prepare()
+    return broker
+
+
+def field_adapters(config: Config, parts: Parts, only: Sequence[str] = LINKS) -> list[FieldAdapter]:
+    """The adapters that some ``[[device]]`` needs. Raise ``OperatorError`` for what is missing on this machine."""
+    makers: dict[str, Callable[[Config, Parts], FieldAdapter]] = {"mqtt": _mqtt, "coap": _coap, "gpio": _gpio}
+    wanted = {device.link for device in config.device}
+    if config.site_coap.open:
+        wanted.add("coap")
+    return [makers[link](config, parts) for link in LINKS if link in only and link in wanted]
+
+
+def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
+    from gateway.field.devices_mqtt import MqttDevices
+    from gateway.transport.mqtt import MqttSettings, Tls
+
+    if parts.broker is not None:
+        settings = parts.broker.settings()
+    else:
+        table = config.site_broker
+        tls = None
+        if table.ca_file or table.cert_file:
+            tls = Tls(_path(table.ca_file), _path(table.cert_file), _path(table.key_file))
+        settings = MqttSettings(
+            table.host, table.port, username=table.username or None, password=secret(table.password_file), tls=tls
+        )
+    return MqttDevices(
+        config.ema.name,
+        parts.journal.boot,
+        settings,
+        config.device,
+        config.control,
+        parts.engine,
+        parts.clock,
+        parts.rng,
+    )
+
+
+def _coap(config: Config, parts: Parts) -> FieldAdapter:
+    from gateway.field.devices_coap import CoapDevices
+
+    return CoapDevices(config.site_coap, config.device, config.control, parts.engine, parts.clock, parts.rng)
+
+
+def _gpio(config: Config, parts: Parts) -> FieldAdapter:
+    from gateway.field.gpio import GpioDevices
+
+    return GpioDevices(config.device, config.control, parts.engine, parts.clock, plants=parts.plants)
+
+
+def upstream_part(table: UpstreamConfig, config: Config, parts: Parts) -> Upstream:
+    """One upper side with its reader of the outbox. Raise ``OperatorError`` for a secret that cannot be read."""
+    from gateway.upstream.ems import EmsUpstream
+
+    return EmsUpstream(
+        table,
+        config.ema,
+        config.reports,
+        parts.engine,
+        parts.journal.reader(table.name),
+        parts.clock,
+        parts.rng,
+        password=secret(table.password_file),
+    )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None

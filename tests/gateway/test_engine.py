@@ -1,0 +1,241 @@
+"""The engine with its real journal and real control: what an event, an RDR, a silent device and a restart bring."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.site.command import Source
+from gateway.site.event import RdrResult
+from gateway.site.resource import Setting
+from tests.support.site import FakeUpstream, Site
+
+
+@pytest_asyncio.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
+    made: list[Site] = []
+
+    def build(*watts: float, **control: object) -> Site:
+        site = Site(tmp_path / str(len(made)), *watts, **control)
+        site.all_come()
+        made.append(site)
+        return site
+
+    yield build
+    for site in made:
+        await site.close()
+
+
+async def test_an_event_sheds_by_priority_and_its_end_brings_everything_back(make) -> None:
+    site = make(60.0, 60.0, 60.0)
+    assert await site.engine.take_event(site.event(130.0, seconds=300)) is True
+    await site.turn(2)
+    assert [lamp.on for lamp in site.field.lamps.values()] == [False, True, True]
+    assert site.power_w <= 130
+    await site.turn(310)
+    assert all(lamp.on for lamp in site.field.lamps.values())
+
+
+async def test_the_command_leaves_before_the_journal_is_waited_for(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make(60.0, 60.0)
+    order = []
+    durable = site.journal.durable
+
+    async def watched() -> None:
+        await asyncio.sleep(0)
+        order.append(f"durable after {len(site.field.sent)}")
+        await durable()
+
+    monkeypatch.setattr(site.journal, "durable", watched)
+    await site.engine.take_event(site.event(70.0))
+    assert order == ["durable after 1"]
+
+
+async def test_an_event_that_came_twice_takes_effect_once(make) -> None:
+    site = make(60.0, 60.0)
+    event = site.event(70.0)
+    await site.engine.take_event(event)
+    sent = len(site.field.sent)
+    assert await site.engine.take_event(event) is True
+    assert len(site.field.sent) == sent
+    assert len([d for d in site.decisions if d.startswith("opt:")]) == 1
+
+
+async def test_a_change_replaces_and_a_cancel_ends(make) -> None:
+    site = make(60.0, 60.0)
+    event = site.event(70.0)
+    await site.engine.take_event(event)
+    await site.turn(2)
+    assert site.power_w == 60
+    await site.engine.take_event(replace(event, modification=1, limit_w=30.0))
+    await site.turn(2)
+    assert site.power_w == 0
+    await site.engine.take_event(replace(event, modification=2, end=event.start))
+    await site.turn(5)
+    assert site.power_w == 120
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit_w", "ended", "expected"),
+    [
+        ("always", 70.0, False, True),
+        ("never", 70.0, False, False),
+        ("always", 70.0, True, False),  # it was over before it came
+        ("able", 70.0, False, True),
+    ],
+)
+async def test_opt(make, policy: str, limit_w: float, ended: bool, expected: bool) -> None:
+    site = make(60.0, 60.0, opt=policy)
+    event = site.event(limit_w)
+    if ended:
+        event = replace(event, start=event.start - 1000, end=event.start - 500)
+    assert await site.engine.take_event(event) is expected
+    await site.turn(2)
+    assert (site.power_w <= limit_w) is expected
+
+
+async def test_opted_out_because_unable_changes_nothing_for_long(make) -> None:
+    site = make(60.0, 60.0, opt="able")
+    for lamp in site.field.lamps.values():
+        site.engine.appeared(site.field, replace(lamp.resource, never_shed=True))
+    assert await site.engine.take_event(site.event(70.0)) is False
+    await site.turn(3)
+    assert site.power_w == 120
+    assert any("opted out, all that may be shed is off" in d for d in site.decisions)
+
+
+async def test_a_restart_takes_up_the_running_event_and_what_is_held(make) -> None:
+    site = make(60.0, 60.0)
+    await site.engine.take_event(site.event(70.0))
+    await site.turn(2)
+    command_ids = {c.id for c in site.field.sent}
+    await site.restart()
+    limit = site.engine.limit(site.clock.now())
+    assert limit.import_w == 70
+    assert site.engine.opted("ems", 17) == 0
+    site.all_come()
+    await site.turn(3)
+    assert site.power_w == 60
+    assert site.engine.states[1].held == Setting(on=False)
+    assert not {c.id for c in site.field.sent[len(command_ids) :]} & command_ids, "a command id is never used twice"
+    await site.turn(650)
+    assert site.power_w == 120, "what was held before the restart comes back after the event"
+
+
+async def test_a_deaf_lamp_is_told_twice_alarmed_and_the_next_is_shed(make) -> None:
+    site = make(60.0, 60.0)
+    site.field.lamps[1].deaf = True
+    await site.engine.take_event(site.event(70.0))
+    await site.turn(6)
+    assert [c.number for c in site.field.sent] == [1, 1, 2]
+    assert any(d.startswith("alarm: led-1 did not confirm 'off'") for d in site.decisions)
+    assert site.power_w == 60
+
+
+async def test_rdr_within_the_margin_is_granted_at_once(make) -> None:
+    site = make(10.0, 100.0)
+    await site.engine.take_event(site.event(100.0))
+    await site.turn(3)
+    assert not site.field.lamps[1].on
+    site.field.lamps[2].on = False
+    site.field.report(2)
+    answer = site.engine.asked_back(1, 10.0, 600.0)
+    assert answer.result is RdrResult.GRANTED
+    await site.turn(3)
+    assert site.field.lamps[1].on
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "why"),
+    [
+        ((True, "OK"), RdrResult.GRANTED, "granted: ems says OK"),
+        ((False, "Deny"), RdrResult.DENIED, "denied: ems says Deny"),
+        (None, RdrResult.DENIED, "denied: ems did not answer within 2 s"),
+    ],
+)
+async def test_rdr_beyond_the_margin_is_asked_upwards(make, answer, result: RdrResult, why: str) -> None:
+    site = make(60.0, 100.0)
+    above = FakeUpstream(answer)
+    site.engine.upstreams.append(above)
+    await site.engine.take_event(site.event(110.0))
+    await site.turn(3)
+    assert site.engine.asked_back(1, 60.0, 300.0).result is RdrResult.PENDING
+    assert site.engine.asked_back(1, 60.0, 300.0).result is RdrResult.PENDING, "one request in flight a device"
+    await site.turn(3)
+    assert above.asked == [(1, 60.0)]
+    ((number, given),) = site.field.answers
+    assert (number, given.result) == (1, result)
+    assert why in given.why
+    assert site.field.lamps[1].on is (result is RdrResult.GRANTED)
+    if result is RdrResult.GRANTED:
+        assert site.engine.limit(site.clock.now()).import_w == 170
+        await site.turn(305)
+        assert site.engine.limit(site.clock.now()).import_w == 110, "the grant ends after for_s"
+        assert site.power_w <= 110
+
+
+async def test_rdr_without_anybody_above_is_denied_with_the_reason(make) -> None:
+    site = make(60.0, 100.0)
+    await site.engine.take_event(site.event(110.0))
+    await site.turn(3)
+    answer = site.engine.asked_back(1, 60.0, 300.0)
+    assert answer.result is RdrResult.DENIED
+    assert "nobody above to ask" in answer.why
+
+
+@pytest.mark.parametrize(
+    ("number", "setting", "words"),
+    [
+        (9, Setting(on=True), "refused: there is no device 9"),
+        (1, Setting(level=3), "led-1 cannot be dimmed"),
+        (1, Setting(setpoint_w=10.0), "its set points: none"),
+        (1, Setting(on=True), "is over the limit of 110 W"),
+        (2, Setting(on=False), "led-2 off"),
+    ],
+)
+async def test_an_operators_command(make, number: int, setting: Setting, words: str) -> None:
+    site = make(60.0, 100.0)
+    await site.engine.take_event(site.event(110.0))
+    await site.turn(3)
+    assert words in await site.engine.take_setting(number, setting, Source.EMS)
+
+
+async def test_what_an_operator_switched_off_is_not_restored(make) -> None:
+    site = make(60.0, 60.0)
+    await site.engine.take_setting(1, Setting(on=False), Source.MENU)
+    await site.turn(30)
+    assert not site.field.lamps[1].on
+
+
+async def test_a_device_that_vanished_still_counts_and_one_that_said_good_bye_does_not(make) -> None:
+    site = make(60.0, 60.0)
+    site.engine.gone(1, "lease", lost=True)
+    assert site.engine.power().watts == 120
+    site.engine.gone(2, "good-bye")
+    assert site.engine.power().watts == 60
+
+
+async def test_reports_and_notices_reach_the_outbox(make) -> None:
+    site = make(60.0, 60.0)
+    site.engine.upstreams.append(FakeUpstream())
+    site.journal.reader("ems")
+    site.engine.reporter.has_readers = True
+    await site.turn(25)
+    reports = site.reports()
+    assert len(reports) >= 2
+    assert reports[-1].power_w == 120
+    assert {line.number for line in reports[-1].devices} == {1, 2}
+
+
+async def test_a_jump_of_the_wall_clock_ends_no_event_early(make) -> None:
+    site = make(60.0, 60.0)
+    site.clock.jump_wall(-1_700_000_000)
+    now = site.clock.now()
+    assert not now.trusted
+    await site.turn(3)
+    assert site.power_w == 120
