@@ -16,6 +16,7 @@ from typing import Any
 from gateway.config import checks, model
 from gateway.config.lines import Lines, Path
 from gateway.config.notes import Notes
+from gateway.config.values import toml
 from gateway.errors import OperatorError
 
 
@@ -188,7 +189,7 @@ class _Reader:
 
     def _several(self, field: dataclasses.Field[Any], kind: str, value: object) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise _WrongError(f"{_toml(value)} is not a list; write [{_toml(value)}]")
+            raise _WrongError(f"{toml(value)} is not a list; write [{toml(value)}]")
         return tuple(self._one(field, kind, item) for item in value)
 
     def _one(self, field: dataclasses.Field[Any], kind: str, value: object) -> Any:
@@ -198,9 +199,9 @@ class _Reader:
         if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value).__name__ != kind:
-            raise _WrongError(f"{_toml(value)} is {_NAMES.get(type(value).__name__, 'a table')}; {_RIGHT[kind]}")
+            raise _WrongError(f"{toml(value)} is {_NAMES.get(type(value).__name__, 'a table')}; {_RIGHT[kind]}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise _WrongError(f"{_toml(value)} is no number to work with; write a finite one")
+            raise _WrongError(f"{toml(value)} is no number to work with; write a finite one")
         _within(value, meta)
         if meta.get("path") and value and not ospath.isabs(str(value)):
             return ospath.join(self._base, str(value))
@@ -224,15 +225,15 @@ _RIGHT = {
 def _within(value: Any, meta: Any) -> None:
     choices = meta.get("choices")
     if choices and value not in choices:
-        raise _WrongError(f"{_toml(value)} is not known; choose {_or([_toml(choice) for choice in choices])}")
+        raise _WrongError(f"{toml(value)} is not known; choose {_or([toml(choice) for choice in choices])}")
     least, most = meta.get("least"), meta.get("most")
     if isinstance(value, bool) or not isinstance(value, int | float) or value == meta.get("unset"):
         return
     unit = f" {meta['unit']}" if meta["unit"] else ""
     if least is not None and value < least:
-        raise _WrongError(f"{_toml(value)} is too small; {_range(meta, unit)}")
+        raise _WrongError(f"{toml(value)} is too small; {_range(meta, unit)}")
     if most is not None and value > most:
-        raise _WrongError(f"{_toml(value)} is too great; {_range(meta, unit)}")
+        raise _WrongError(f"{toml(value)} is too great; {_range(meta, unit)}")
 
 
 def _range(meta: Any, unit: str) -> str:
@@ -240,19 +241,6 @@ def _range(meta: Any, unit: str) -> str:
     text = f"at least {least:g}{unit}" if most is None else f"{least:g} to {most:g}{unit}"
     unset = meta.get("unset")
     return (text if unset is None else f"{text}, or {unset:g}") + " is right"
-
-
-def _toml(value: object) -> str:
-    """The value as it stands in a file."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return "{ … }" if isinstance(value, dict) else str(value)
 
 
 def _or(words: list[str]) -> str:
