@@ -1,0 +1,313 @@
+"""An EMS above us, over MQTT, profile ``mir2017`` (wire reference, sections 1, 2 and 4).
+
+Cannot do: tell a late answer to an RDR from the answer to the next RDR of the same device (the wire has no number for
+them). The EMS may stand under its own name in the answers; we take them by their topics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+from collections.abc import Iterable
+
+from gateway.clock import Clock
+from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
+from gateway.errors import TransientError
+from gateway.links.mir2017 import client as link
+from gateway.links.mir2017 import messages as wire
+from gateway.site.command import Source
+from gateway.site.resource import Setting
+from gateway.transport.backoff import Backoff
+from gateway.transport.mqtt import LinkState, MqttLink
+from gateway.upstream.base import OutboxReader, UpperInputs
+from gateway.upstream.ems_deadlines import Deadlines
+from gateway.upstream.ems_events import EventDesk
+from gateway.upstream.ems_reports import ReportDesk
+from gateway.upstream.ems_translate import settings_of
+
+# An EMS answers the set-up within milliseconds.
+ANSWER_S = 5.0
+# Cheap to ask, and an EMS that comes back should not wait long for its EMAs.
+SETUP_MOST_S = 20.0
+# Answers are missing and nothing at all was heard for so long: the EMS may not know us any more.
+SILENT_S = 60.0
+SILENT_POLLS = 5
+# Settings and dimming steps that wait to be carried out; more is a flood.
+MOST_JOBS = 1000
+PULLING, ON_REQUEST = (2, 3), 3
+
+
+class EmsUpstream:
+    """The session with one EMS: set-up, events, reports, RDR. ``password`` is the broker account's."""
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        ema: EmaConfig,
+        reports: ReportsConfig,
+        inputs: UpperInputs,
+        outbox: OutboxReader,
+        clock: Clock,
+        rng: random.Random,
+        password: str | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self.name = config.name
+        self._config = config
+        self._ema = ema
+        self._inputs = inputs
+        self._outbox = outbox
+        self._clock = clock
+        self._log = logger or logging.getLogger(__name__)
+        self._client = link.Client(ema.number, ema.ven, wire.zone_named(config.timezone))
+        self._link = MqttLink(
+            settings_of(config, ema, password),
+            clock,
+            rng,
+            self._received,
+            on_up=self._link_up,
+            on_down=self._link_down,
+            logger=self._log,
+        )
+        self._deadlines = Deadlines(clock)
+        self._setup_wait = Backoff(rng, ANSWER_S, SETUP_MOST_S)
+        self._desk = ReportDesk(
+            ema,
+            reports.explicit,
+            config.mode in PULLING,
+            self._client,
+            outbox,
+            self._deadlines,
+            clock,
+            rng,
+            self._post,
+            self._not_acknowledged,
+        )
+        self._events = EventDesk(self.name, inputs, self._client, self._deadlines, rng, self._post, self._log)
+        self._jobs: asyncio.Queue[link.EventReceived | link.DeviceControl | link.Dimming] = asyncio.Queue(MOST_JOBS)
+        self._rdrs: dict[int, asyncio.Future[tuple[bool, str]]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pump_due = False
+        self._closing = False
+        self._duration_s = 0.0
+        self._next_poll = 0.0
+        self._heard = 0.0
+        self._silent = False  # said so already
+        self._refused_topics: set[str] = set()
+        self._count = dict.fromkeys(("polls", "events", "sessions", "dropped"), 0)
+
+    # Upstream
+
+    async def run(self) -> None:
+        """Hold the session until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._link.run())
+                group.create_task(self._deadlines.run())
+                group.create_task(self._work())
+        finally:
+            self._loop = None
+
+    def wake(self) -> None:
+        """The outbox has something new."""
+        if self._loop is not None and not self._pump_due and self._desk.is_open and self._client.up:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
+    async def ask_rdr(self, number: int, watts: float, for_s: float) -> tuple[bool, str]:
+        """Ask power for a device; the wire has no word for ``for_s``: the caller ends the grant after it."""
+        if not self._client.up or not self._link.up:
+            raise TransientError(f"{self.name}: there is no session with the EMS")
+        if number in self._rdrs:
+            raise TransientError(f"{self.name}: dev/{number} asks already")
+        answer: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
+        self._rdrs[number] = answer
+        try:
+            self._post(self._client.rdr(number, min(math.ceil(max(watts, 0.0)), wire.LARGEST_WATTS)))
+            return await answer
+        finally:
+            self._rdrs.pop(number, None)
+
+    async def close(self) -> None:
+        """Say ``disconnected``: a clean end sends no last will."""
+        self._closing = True
+        self._deadlines.cancel_all()
+        for send in self._client.farewell():
+            with contextlib.suppress(TransientError, TimeoutError):
+                await asyncio.wait_for(self._link.publish(send.topic, send.body, send.qos), 0.9)
+
+    def status(self) -> dict[str, object]:
+        """For `smartema status`."""
+        up = self._link.state is LinkState.UP
+        return {
+            "state": ("up" if self._client.up else "setting up") if up else self._link.state.value,
+            "step": self._client.step.value,
+            "address": self._link.settings.address,
+            "mode": self._config.mode,
+            "poll_s": self._duration_s if self._config.mode in PULLING else None,
+            **self._count,
+            "sent": self._desk.sent,
+            "resent": self._desk.resent,
+            "acknowledged": self._desk.window.acknowledged,
+            "in_flight": self._desk.window.waiting,
+            "waiting": self._outbox.waiting(),
+            "lost": self._outbox.lost(),
+            "refused": self._client.refused + self._link.oversized,
+            "stale": self._client.stale,
+            "reconnects": self._link.reconnects,
+        }
+
+    # The session
+
+    async def _link_up(self) -> None:
+        self._begin()
+
+    def _link_down(self) -> None:
+        self._desk.broken()
+        self._client.disconnected()
+        self._deadlines.cancel_all()
+        for answer in self._rdrs.values():
+            if not answer.done():
+                answer.set_exception(TransientError(f"{self.name}: the link to the EMS broke"))
+
+    def _begin(self) -> None:
+        """(Again) from QueryRegistration on."""
+        if self._closing:
+            return
+        self._desk.broken()
+        self._deadlines.cancel_all()
+        self._deadlines.after("setup", self._setup_wait.next(), self._not_set_up)
+        self._post(self._client.connected())
+
+    def _not_set_up(self) -> None:
+        self._say_silent(f"does not answer {self._client.step.value}")
+        self._begin()
+
+    def _say_silent(self, what: str) -> None:
+        level = logging.DEBUG if self._silent else logging.WARNING
+        self._silent = True
+        self._log.log(level, "%s: the EMS at %s %s; trying again", self.name, self._link.settings.address, what)
+
+    def _session_up(self, duration_s: float) -> None:
+        self._duration_s = duration_s
+        self._count["sessions"] += 1
+        self._setup_wait.reset()
+        self._deadlines.cancel("setup")
+        self._log.info("%s: registered at the EMS at %s", self.name, self._link.settings.address)
+        self._events.session_up()
+        self._desk.session_up()
+        if self._config.mode in PULLING:
+            self._next_poll = self._clock.monotonic()
+            self._poll()
+
+    def _poll(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._heard > max(SILENT_S, SILENT_POLLS * self._duration_s):
+            self._say_silent("does not answer polls")
+            self._begin()
+            return
+        self._count["polls"] += 1
+        self._post(self._client.poll())
+        if self._config.mode != ON_REQUEST:
+            self._desk.open()
+        self._next_poll = max(self._next_poll + self._duration_s, now)
+        self._deadlines.after("poll", self._next_poll - now, self._poll)
+
+    # What came in
+
+    def _received(self, topic: str, body: bytes) -> None:
+        step = self._client.step
+        for output in self._client.received(topic, body):
+            if isinstance(output, wire.Send):
+                self._post((output,))
+            elif isinstance(output, link.Refused):
+                self._refused(output)
+            else:
+                self._heard = self._clock.monotonic()
+                self._happened(output)
+        if self._client.step is not step and not self._client.up:
+            self._heard = self._clock.monotonic()
+            self._deadlines.after("setup", ANSWER_S, self._not_set_up)
+
+    def _happened(self, output: link.ClientOutput) -> None:
+        if self._silent and not isinstance(output, link.Refused):
+            self._silent = False
+            self._log.info("%s: the EMS answers again", self.name)
+        match output:
+            case link.ReportAcknowledged(request_id=number):
+                self._desk.report_acknowledged(number)
+            case link.DeviceAcknowledged(number=number, connected=connected):
+                self._desk.device_acknowledged(number, connected)
+            case link.EventReceived() | link.DeviceControl() | link.Dimming():
+                self._job(output)
+            case link.EventAcknowledged(event_id=event_id):
+                self._events.acknowledged(event_id)
+            case link.ReportRequested():
+                self._desk.report_now(self._inputs.report)
+            case link.RdrAnswered(number=number, granted=granted, description=description):
+                answer = self._rdrs.get(number)
+                if answer is not None and not answer.done():
+                    answer.set_result((granted, description or ("OK" if granted else "Deny")))
+            case link.SessionUp(duration_ms=duration_ms):
+                self._session_up(duration_ms / 1000)
+            case _:
+                pass
+
+    def _refused(self, refused: link.Refused) -> None:
+        first = refused.topic not in self._refused_topics and len(self._refused_topics) < 100
+        self._refused_topics.add(refused.topic) if first else None
+        level = logging.WARNING if first else logging.DEBUG
+        self._log.log(level, "%s: refused a message on %s: %s", self.name, refused.topic, refused.reason)
+
+    def _job(self, job: link.EventReceived | link.DeviceControl | link.Dimming) -> None:
+        try:
+            self._jobs.put_nowait(job)
+        except asyncio.QueueFull:
+            level = logging.DEBUG if self._count["dropped"] else logging.WARNING
+            self._count["dropped"] += 1
+            self._log.log(level, "%s: %d messages wait to be carried out; dropped one", self.name, MOST_JOBS)
+
+    async def _work(self) -> None:
+        """Carry out, one after another, what takes its time."""
+        while True:
+            job = await self._jobs.get()
+            try:
+                match job:
+                    case link.EventReceived(event=event):
+                        self._count["events"] += 1
+                        await self._events.take(event)
+                    case link.DeviceControl(number=number, on=on):
+                        said = await self._inputs.take_setting(number, Setting(on=on), Source.EMS)
+                        self._log.info("%s: dev/%d %s: %s", self.name, number, "on" if on else "off", said)
+                    case link.Dimming(number=number, step=step):
+                        said = await self._inputs.take_dimming(number, step, Source.EMS)
+                        self._log.info("%s: dev/%d dimming %+d: %s", self.name, number, step, said)
+            except Exception:
+                self._log.exception("%s: %s", self.name, job)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        if not self._closing:
+            self._desk.pump()
+
+    def _not_acknowledged(self) -> bool:
+        """Reports are not answered in time. Answers without a number could be taken for those of a second try: there
+        only a new set-up clears the way."""
+        self._say_silent("does not acknowledge reports")
+        silent = self._clock.monotonic() - self._heard > SILENT_S
+        if silent or not self._client.echoes:
+            self._begin()
+            return True
+        return False
+
+    def _post(self, sends: Iterable[link.ClientOutput]) -> None:
+        if self._closing:
+            return
+        for send in sends:
+            if isinstance(send, wire.Send):
+                self._link.post(send.topic, send.body, send.qos)
