@@ -1,14 +1,17 @@
 """CoAP endpoints over aiocoap, on kernels with and without IPv6, with a list of allowed sources.
 
-Cannot do: DTLS, multicast discovery. OSCORE comes with its own extra.
+Cannot do: DTLS, multicast discovery. OSCORE comes with its own extra. Without IPv6 an unreachable peer is noticed by
+its silence only: that transport of aiocoap gets no ICMP errors.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # aiocoap sets SO_REUSEPORT, and a second server would take the same port silently.
@@ -19,7 +22,17 @@ import aiocoap.error
 import aiocoap.resource
 from aiocoap import interfaces
 
-from gateway.errors import OperatorError
+from gateway.errors import OperatorError, TransientError
+
+# aiocoap warns of every datagram that it cannot read, so anybody could fill a log; what matters is counted here.
+WIRE_LOG = "gateway.transport.coap.wire"
+logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
+# aiocoap keeps each request and its answer for 247 s to know a repetition; at 200 requests a second that is more
+# memory than the whole daemon. All that comes here is idempotent or carries its own sequence number.
+REMEMBER_REQUESTS_S = 15.0
+MOST_REMEMBERED = 8192
+# How often one request is sent within its deadline.
+SENDINGS = 3
 
 
 class Sources:
@@ -56,11 +69,118 @@ class GuardedSite(aiocoap.resource.Site):
         self.sources = sources
 
     async def render_to_pipe(self, request: Any) -> None:
-        pipe = request
-        remote = pipe.request.remote
-        if not self.sources.allows(peer_host(remote)):
+        if not self.sources.allows(peer_host(request.request.remote)):
             raise aiocoap.error.Forbidden
-        await super().render_to_pipe(pipe)
+        await super().render_to_pipe(request)
+
+
+class Guard:
+    """Stands before aiocoap's message layer, which remembers whatever reaches it.
+
+    A stranger's request is answered by one stateless 4.03 and forgotten, a flood is dropped, and what makes the
+    library fail ends no listener. ``dropped`` and ``broken`` count.
+    """
+
+    def __init__(self, manager: Any, sources: Sources | None) -> None:
+        self._manager = manager
+        self._sources = sources
+        self._take = manager.dispatch_message
+        self.dropped = 0
+        self.broken = 0
+        manager.dispatch_message = self.dispatch
+        interface = manager.message_interface
+        for name in ("datagram_msg_received", "_received_datagram"):
+            if hasattr(interface, name):
+                setattr(interface, name, self._unbreakable(getattr(interface, name)))
+
+    def _unbreakable(self, receive: Callable[..., None]) -> Callable[..., None]:
+        """A datagram on which aiocoap's own decoding fails is dropped; else the listener would go with it."""
+
+        def received(*args: Any) -> None:
+            try:
+                receive(*args)
+            except Exception as err:
+                self.broken += 1
+                logging.getLogger(__name__).debug("CoAP datagram: %r", err)
+
+        return received
+
+    def dispatch(self, message: Any) -> None:
+        """One datagram that could be read."""
+        try:
+            if message.code.is_request() or (message.code is aiocoap.EMPTY and message.mtype is aiocoap.CON):
+                if self._sources is not None and not self._sources.allows(peer_host(message.remote)):
+                    self._forbid(message)
+                    return
+                if len(self._manager._recent_messages) >= MOST_REMEMBERED:
+                    self.dropped += 1
+                    return
+                message.transport_tuning = _Incoming
+            self._take(message)
+        except Exception as err:
+            self.broken += 1
+            logging.getLogger(__name__).debug("CoAP message from %s: %r", message.remote, err)
+
+    def _forbid(self, message: Any) -> None:
+        if message.mtype is not aiocoap.CON or not message.code.is_request() or message.remote.is_multicast_locally:
+            return
+        answer = aiocoap.Message(code=aiocoap.FORBIDDEN, _mtype=aiocoap.ACK, _mid=message.mid, _token=message.token)
+        answer.remote = message.remote.as_response_address()
+        self._manager.message_interface.send(answer)
+
+
+class _IncomingTuning(aiocoap.TransportTuning):
+    EXCHANGE_LIFETIME = REMEMBER_REQUESTS_S
+
+
+_Incoming = _IncomingTuning()
+
+
+class Deadline(aiocoap.Reliable):
+    """Sendings spread over ``seconds``, after which nothing of the request is left; aiocoap's own takes 93 s."""
+
+    MAX_RETRANSMIT = SENDINGS - 1
+
+    def __init__(self, seconds: float) -> None:
+        self.ACK_TIMEOUT = seconds / ((2**SENDINGS - 1) * self.ACK_RANDOM_FACTOR)
+
+
+async def put(
+    context: aiocoap.Context,
+    to: interfaces.EndpointAddress | str,
+    path: str,
+    payload: bytes,
+    seconds: float,
+    **options: Any,
+) -> Any:
+    """PUT and its answer, whatever its code. ``to``: the address of a message before, else "host:port".
+
+    ``seconds`` are the machine's. Raise ``TransientError`` when no answer comes in that time. Sending to the address
+    of an earlier message costs 0.15 ms less than to a text: keep the answer's ``remote``.
+    """
+    message = aiocoap.Message(code=aiocoap.PUT, payload=payload, transport_tuning=Deadline(seconds), **options)
+    if isinstance(to, str):
+        message.set_request_uri(f"coap://{to}/{path}")
+    else:
+        message.remote = to
+        message.opt.uri_path = tuple(path.split("/"))
+    peer = to if isinstance(to, str) else to.hostinfo
+    try:
+        async with asyncio.timeout(seconds):
+            return await context.request(message, handle_blockwise=False).response
+    except (aiocoap.error.Error, OSError, TimeoutError) as err:
+        raise TransientError(f"CoAP {peer}: PUT /{path}: {_reason(err, seconds)}") from err
+
+
+def _reason(err: Exception, seconds: float) -> str:
+    if isinstance(err, (TimeoutError, aiocoap.error.ConRetransmitsExceeded)):
+        return f"no answer within {seconds:.3g} s"
+    return str(err) or type(err).__name__
+
+
+def host_port(host: str, port: int) -> str:
+    """ "host:port" with the brackets that IPv6 needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def peer_host(remote: interfaces.EndpointAddress) -> str:
@@ -99,6 +219,7 @@ def has_ipv6() -> bool:
 async def open_server(site: aiocoap.resource.Site, host: str, port: int, ipv6: bool | None = None) -> aiocoap.Context:
     """A context that serves ``site`` on ``host:port`` and sends requests from there.
 
+    A ``GuardedSite``'s sources are held already before aiocoap remembers a message (``Guard``).
     Raise ``OperatorError`` when the port is taken or the address is not ours.
     """
     use6 = has_ipv6() if ipv6 is None else ipv6
@@ -107,9 +228,14 @@ async def open_server(site: aiocoap.resource.Site, host: str, port: int, ipv6: b
         raise OperatorError(f"coap bind {host or '*'}: without IPv6 in the kernel one address has to be named")
     _check_free(host, port)
     try:
-        return await aiocoap.Context.create_server_context(site, bind=(host, port), transports=[transport])
+        context = await aiocoap.Context.create_server_context(
+            site, bind=(host, port), transports=[transport], loggername=WIRE_LOG
+        )
     except OSError as err:
         raise OperatorError(f"CoAP {host}:{port}: {err.strerror or err}; choose another address or port") from err
+    sources = site.sources if isinstance(site, GuardedSite) else None
+    context.guards = [Guard(tokens.token_interface, sources) for tokens in context.request_interfaces]
+    return context
 
 
 def _check_free(host: str, port: int) -> None:
