@@ -1,0 +1,258 @@
+"""The questions of ``smartema setup``, in the words of the lab's start dialogue, into a configuration."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.cli.asking import Asker, choice, watts, whole
+from gateway.cli.probes import try_broker
+from gateway.config.devices import PIN
+from gateway.config.model import (
+    Config,
+    ControlConfig,
+    DeviceConfig,
+    EmaConfig,
+    SiteBrokerConfig,
+    SiteCoapConfig,
+    UpstreamConfig,
+)
+from gateway.config.places import is_address, is_loopback
+
+STATE_DIR = "/var/lib/smartema"
+PASSWORD_FILE = "ems.password"  # noqa: S105 - a file's name
+# Where our own mosquitto goes when the EMS's broker has 1883 of this machine.
+SECOND_BROKER_PORT = 1884
+
+
+class Dialogue:
+    """Asks for one site. ``folder``: where the configuration will stand.
+
+    ``secrets``: files to be written beside it, path and text.
+    """
+
+    def __init__(self, asker: Asker, folder: Path) -> None:
+        self._asker = asker
+        self._folder = folder
+        self._numbers: set[int] = set()
+        self._pins: set[str] = set()
+        self.secrets: list[tuple[Path, str]] = []
+
+    def site(self) -> Config:
+        """Every question, in the lab's order."""
+        self._protocol()
+        upstream = self._upstream()
+        if upstream is not None:
+            self._up_ema()
+        ask = self._asker.ask
+        number = ask("EMA number, the n of gw/<n>?", "1", whole(1, 99999))
+        threshold = ask("Threshold in W (0: none)?", "1000", watts)
+        state_dir = ask("Folder for what must survive?", self._state_dir(), _absolute)
+        devices = tuple(self._device(index + 1) for index in range(ask("How many devices?", "0", whole(0, 1000))))
+        broker, coap = self._lan(devices, upstream)
+        hysteresis = ControlConfig().hysteresis_min_w
+        return Config(
+            ema=EmaConfig(number=number, state_dir=state_dir),
+            # With a small threshold the default would never let anything come back.
+            control=ControlConfig(
+                threshold_w=threshold,
+                hysteresis_min_w=hysteresis if not 0 < threshold <= 2 * hysteresis else round(threshold / 10, 1),
+            ),
+            site_broker=broker,
+            site_coap=coap,
+            upstream=() if upstream is None else (upstream,),
+            device=devices,
+        )
+
+    def _protocol(self) -> None:
+        def parse(text: str) -> int:
+            chosen = whole(1, 2)(text)
+            if chosen == 2:
+                raise ValueError("CoAP to the EMS comes with a later release; choose 1")
+            return chosen
+
+        self._asker.ask("EMA/VEN/VTN Protocol Choice? 1 : MQTT , 2 : CoAP", "1", parse)
+
+    def _upstream(self) -> UpstreamConfig | None:
+        while True:
+            host, port = self._asker.ask("Control for MQTT Broker IP?:", "127.0.0.1", _host_port)
+            if not host:
+                print("no EMS: the site is held under its own threshold")
+                return None
+            upstream = self._reach(UpstreamConfig(host=host, port=port))
+            if upstream is not None:
+                break
+        mode = self._asker.ask(
+            "MQTT DR MODE 1. EMS PUSH 2. EMS POLL, 3 EMA POLL, 4. EMA PUSH", str(upstream.mode), whole(1, 4)
+        )
+        return replace(upstream, mode=mode)
+
+    def _reach(self, upstream: UpstreamConfig) -> UpstreamConfig | None:
+        """Try the broker and tell; None: the operator wants to name another."""
+        tls = upstream.port == 8883
+        if tls or not is_loopback(upstream.host):
+            tls = self._asker.yes("TLS to the broker?", tls)
+        if tls:
+            ca = self._asker.ask("CA certificate file (Enter: the system's)?", "", _readable)
+            upstream = replace(upstream, tls=True, ca_file=ca)
+        answer = try_broker(upstream)
+        print(answer.line)
+        if answer.credentials:
+            username = self._asker.ask("Broker account (Enter: none)?", "", str)
+            if username:
+                upstream = replace(upstream, username=username, password_file=PASSWORD_FILE)
+                answer = try_broker(upstream, self._password())
+                print(answer.line)
+        if answer.reached or not self._asker.yes("Name another broker?"):
+            return upstream
+        return None
+
+    def _password(self) -> str:
+        path = self._folder / PASSWORD_FILE
+        if path.exists() and self._asker.yes(f"Use the password in {path}?", True):
+            self.secrets = []
+            return path.read_text(encoding="utf-8").strip()
+        password = self._asker.secret("Broker password?")
+        self.secrets = [(path, password + "\n")]
+        return password
+
+    def _up_ema(self) -> None:
+        def parse(text: str) -> int:
+            chosen = whole(1, 2)(text)
+            if chosen == 1:
+                raise ValueError("EMAs below this one come with a later release; choose 2")
+            return chosen
+
+        self._asker.ask("MQTT Mode UP EMA 1. O, 2. X : ?", "2", parse)
+
+    def _state_dir(self) -> str:
+        default = Path(STATE_DIR)
+        nearest = default if default.exists() else default.parent
+        return STATE_DIR if os.access(nearest, os.W_OK) else str((self._folder / "state").absolute())
+
+    def _device(self, count: int) -> DeviceConfig:
+        ask = self._asker.ask
+        free = next(n for n in range(1, 100_000) if n not in self._numbers)
+        number = ask(f"Device {count}: number, the d of dev/<d>?", str(free), self._unused)
+        self._numbers.add(number)
+        kind = ask("1.LED 2.PV 3.ESS 4.Car", "1", choice("led", "pv", "ess", "ev"))
+        link = ask("1.MQTT 2.CoAP 3.GPIO", "1", choice("mqtt", "coap", "gpio"))
+        priority = ask("Priority (the smaller sheds first; -1: the device's own)?", "-1", whole(-1, 99999))
+        device = DeviceConfig(number=number, type=kind, link=link, priority=priority)
+        if link == "coap":
+            device = replace(device, address=ask("Device IP (Enter: any in our network)?", "", _address_or_none))
+        return self._wired(device) if link == "gpio" else device
+
+    def _wired(self, device: DeviceConfig) -> DeviceConfig:
+        power = self._asker.ask("Its power in W (0: learnt)?", "0", watts)
+        if device.type == "led":
+            device = replace(device, pin=self._pin("Output"), button_pin=self._pin("Button (Enter: none)", "none"))
+            return replace(device, rated_w=power)
+        if device.type == "pv":
+            pins = tuple(self._pin(f"Relay for {share:g} %") for share in device.curtail_percent)
+            return replace(device, pins=pins, min_w=-power)
+        if device.type == "ess":
+            device = replace(device, pin=self._pin("Enable"), pins=(self._pin("Charge"), self._pin("Discharge")))
+            return replace(device, min_w=-power, max_w=power)
+        return replace(device, pin=self._pin("Contactor"), pwm_pin=self._pin("Control pilot (PWM)"), max_w=power)
+
+    def _pin(self, role: str, default: str = "") -> str:
+        def parse(text: str) -> str:
+            if text == "none" and default:
+                return ""
+            if not PIN.fullmatch(text):
+                raise ValueError(f"{text!r}: write a BCM number such as 18, or chip:line")
+            if text in self._pins:
+                raise ValueError(f"{text}: is already used; choose another")
+            return text
+
+        pin = self._asker.ask(f"  {role}: BCM number?", default, parse)
+        self._pins.add(pin)
+        return pin
+
+    def _unused(self, text: str) -> int:
+        number = whole(0, 99999)(text)
+        if number in self._numbers:
+            raise ValueError(f"{number}: is already a device; choose another number")
+        return number
+
+    def _lan(
+        self, devices: tuple[DeviceConfig, ...], upstream: UpstreamConfig | None
+    ) -> tuple[SiteBrokerConfig, SiteCoapConfig]:
+        """Where devices find us: this machine alone, or an address of its own in their network."""
+        links = {device.link for device in devices} & {"mqtt", "coap"}
+        broker, coap = SiteBrokerConfig(), SiteCoapConfig()
+        if not links:
+            return broker, coap
+        bind = self._asker.ask("This machine's IP in the devices' network?", broker.bind, _address)
+        if "mqtt" in links:
+            broker = replace(broker, bind=bind)
+            if upstream is not None and is_loopback(upstream.host) and upstream.port == broker.port:
+                broker = replace(broker, port=SECOND_BROKER_PORT)
+                print(f"the EMS's broker has port 1883 here: ours for the devices is {SECOND_BROKER_PORT}")
+        if "coap" in links:
+            coap = replace(coap, bind=bind)
+            named = tuple(sorted({device.address for device in devices if device.address}))
+            if not is_loopback(bind) or any(not is_loopback(address) for address in named):
+                default = _network_of(bind) if not is_loopback(bind) else ",".join(named)
+                given = self._asker.ask("Who may speak CoAP to us (networks, with commas)?", default, _networks)
+                coap = replace(coap, sources=_with(given, named))
+        return broker, coap
+
+
+def _with(networks: tuple[str, ...], addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """The networks, and each address that is in none of them."""
+    import ipaddress
+
+    parsed = [ipaddress.ip_network(text, strict=False) for text in networks]
+    outside = [a for a in addresses if not any(ipaddress.ip_address(a) in network for network in parsed)]
+    return (*networks, *outside)
+
+
+def _network_of(address: str) -> str:
+    import ipaddress
+
+    return str(ipaddress.ip_network(f"{address}/{64 if ':' in address else 24}", strict=False))
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    import ipaddress
+
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        for part in parts:
+            ipaddress.ip_network(part, strict=False)
+    except ValueError as err:
+        raise ValueError(f"{err}; write such as 192.168.1.0/24") from None
+    return parts
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    """``host`` or ``host:port``; "none" is no host."""
+    if text.lower() in ("none", "-"):
+        return "", 0
+    host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "1883")
+    if not host or any(char.isspace() or char == "/" for char in host):
+        raise ValueError(f"{text!r}: write an address such as 192.168.1.50, with :port if it is not 1883, or none")
+    return host, whole(1, 65535)(port)
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise ValueError(f"{text!r}: write an IP address such as 192.168.1.1")
+    return text
+
+
+def _address_or_none(text: str) -> str:
+    return _address(text) if text else ""
+
+
+def _readable(text: str) -> str:
+    if text and not os.path.isfile(text):
+        raise ValueError(f"{text}: no such file")
+    return os.path.abspath(text) if text else ""
+
+
+def _absolute(text: str) -> str:
+    return os.path.abspath(os.path.expanduser(text))
