@@ -88,11 +88,11 @@ class EmsService:
         settings, wall = self.book.settings, self.book.wall
         if not self.book.clock.now().trusted:
             return
+        reports_before, samples_before = wall - settings.report_days * 86_400, wall - settings.sample_days * 86_400
         try:
-            while await self.book.store.prune(
-                wall - settings.report_days * 86_400, wall - settings.sample_days * 86_400
-            ):
-                await asyncio.sleep(0)
+            more = True
+            while more:
+                more = bool(await self.book.store.prune(reports_before, samples_before))
         except Exception as err:
             self.log.warning("old rows stay: %s", str(err).splitlines()[0])
 
@@ -228,6 +228,8 @@ class EmsService:
         if ema.measured_at is None or when >= ema.measured_at:
             for device in devices:
                 self.device(device, protocol)
+                if device.watt is None and (name, device.id) in self.book.devices:
+                    self.book.devices[name, device.id].watt = None  # the report says: not known
 
     def margin(self, name: str, protocol: str, power_w: float, margin_w: float) -> None:
         """Its power and what is left under its limit."""
