@@ -30,6 +30,10 @@ class Runner:
         self._status_due = 0.0
         self._log = logging.getLogger(f"{__package__}.{agent.kind}-{agent.dev}")
 
+    async def run(self) -> None:
+        """Serve until cancelled, or until the device's user ends it; then say good-bye."""
+        raise NotImplementedError
+
     def press_button(self) -> bool:
         """Ask the power back. False: nothing to ask, an answer is awaited, or the EMA cannot be reached."""
         self._advance()
@@ -41,6 +45,9 @@ class Runner:
         """A code of the device's console; returns a line for a person."""
         self._advance()
         words = self.agent.key(code)
+        if not self.reachable and self.agent.take_rdr() is not None:
+            # Sent when the EMA returns, it would ask for a wish long past.
+            words = "no EMA to ask"
         self._wake()
         return words
 

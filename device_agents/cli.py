@@ -1,0 +1,215 @@
+"""``smartema device``: one device of the lab's four kinds, on MQTT or CoAP, simulated or on a Pi."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents.dialogue import KINDS, LINKS, ask
+from gateway.errors import OperatorError
+
+if TYPE_CHECKING:
+    from device_agents.agent import Agent
+    from device_agents.pi import PiLamp
+    from device_agents.runner import Runner
+    from gateway.clock import Clock
+
+MQTT_PORT = 1883
+MQTTS_PORT = 8883
+COAP_PORT = 5683
+# Of a simulated EV: how long the car stays.
+STAY_H = 8.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All options; what is needed and not given is asked for as the lab's program did."""
+    add = parser.add_argument
+    add("--type", choices=KINDS, help="what it is; without it and --link you are asked")
+    add("--link", choices=LINKS, help="how it reaches the EMA")
+    add("--number", type=_whole, metavar="N", help="the d of dev/<d>, unique below one EMA (default 1)")
+    add("--priority", type=_whole, metavar="N", help="smaller sheds first (default 0)")
+    add("--broker", metavar="HOST:PORT", help="mqtt: the EMA's broker (default 127.0.0.1:1883)")
+    add("--user", help="mqtt: broker account")
+    add("--password-file", type=Path, metavar="FILE", help="mqtt: file with its password")
+    add("--ca-file", type=Path, metavar="FILE", help="mqtt: TLS, and the CA that signed the broker's certificate")
+    add("--cert-file", type=Path, metavar="FILE", help="mqtt: client certificate")
+    add("--key-file", type=Path, metavar="FILE", help="mqtt: its key")
+    add("--ema", metavar="HOST:PORT", help="coap: the EMA (default 127.0.0.1:5683)")
+    add("--bind", metavar="HOST:PORT", help="coap: address of this device (default 127.0.0.1:5684)")
+    add("--period", type=_positive, default=5.0, metavar="S", help="a state at least this often (default 5 s)")
+    add("--rated", type=_positive, metavar="W", help="LED 60, PV 3000 (peak), ESS 2000 either way")
+    add("--capacity", type=_positive, metavar="WH", help="ESS: 2.5 h of its power; EV: 60000")
+    add("--soc", type=_percent, metavar="%", help="ESS 50, EV 40: state of charge at the start")
+    add("--phases", type=int, choices=(1, 3), default=1, help="EV: phases (default 1)")
+    add("--stay", type=_positive, default=STAY_H, metavar="H", help="EV: the car leaves after so many hours (8)")
+    add("--target", type=_percent, default=80.0, metavar="%", help="EV: what it wants by then (80)")
+    add("--place", metavar="LAT,LON", help="PV: degrees north and east (default: Seoul)")
+    add("--safe", choices=("on", "off"), default="on", help="LED, EV: when the EMA is lost; EV: on is 6 A, off a pause")
+    add("--state-file", type=Path, metavar="FILE", help="counts the starts of this device; without it the clock does")
+    add("--hardware", choices=("simulated", "gpio"), default="simulated", help="gpio: an LED and a button on a Pi")
+    add("--pin", default="18", help="gpio: BCM number of the LED (default 18)")
+    add("--button-pin", metavar="PIN", help="gpio: BCM number of the button")
+    add("--verbose", action="store_true", help="log every message that was refused, every attempt to connect")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Be that device until Ctrl-C, SIGTERM or the console's 3. Raise ``OperatorError``."""
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    ask(args)
+    return asyncio.run(_serve(args))
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    from device_agents.boot import next_boot
+    from device_agents.console import Console, describe
+    from gateway.clock import SystemClock
+
+    clock = SystemClock()
+    boot = next_boot(args.state_file, clock.now().wall)
+    agent, pi = _agent(args, boot, clock)
+    runner = _runner(args, agent, clock)
+    loop = asyncio.get_running_loop()
+    serving = asyncio.create_task(runner.run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    if pi is not None:
+        pi.on_press(lambda: loop.call_soon_threadsafe(runner.press_button))
+    Console(runner).start(loop)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        if pi is not None:
+            pi.close()
+    print(describe(runner), flush=True)
+    return 0
+
+
+def _agent(args: argparse.Namespace, boot: int, clock: Clock) -> tuple[Agent, PiLamp | None]:
+    from device_agents import simulated
+
+    who = args.number, args.priority, boot
+    if args.hardware == "gpio":
+        from device_agents.lamp import Lamp
+        from device_agents.pi import PiLamp
+
+        if args.type != "led":
+            raise OperatorError(f"--hardware gpio: a {args.type} on pins is the EMA's own part; here it is led only")
+        watts = args.rated or simulated.LAMP_W
+        pi = PiLamp(clock, watts, args.pin, args.button_pin)
+        return Lamp(*who, pi, round(watts * 1000), safe_on=args.safe == "on"), pi
+    if args.type == "led":
+        lamp = simulated.simulated_lamp(*who, clock, args.rated or simulated.LAMP_W, safe_on=args.safe == "on")
+        return lamp, None
+    if args.type == "pv":
+        watts = args.rated or simulated.PANEL_W
+        place = _place(args.place) if args.place else simulated.PLACE
+        return simulated.simulated_panel(*who, clock, watts, latitude=place[0], longitude=place[1]), None
+    if args.type == "ess":
+        soc = 50.0 if args.soc is None else args.soc
+        watts = args.rated or simulated.BATTERY_W
+        return simulated.simulated_battery(*who, clock, watts, args.capacity, soc), None
+    from hardware.simulated.car import Visit
+
+    now = clock.now().wall
+    visit = Visit(now, now + args.stay * 3600, 40.0 if args.soc is None else args.soc, args.target)
+    car = simulated.simulated_car(
+        *who,
+        clock,
+        args.phases,
+        battery_wh=args.capacity or simulated.CAR_WH,
+        visits=(visit,),
+        safe_pause=args.safe == "off",
+    )
+    return car, None
+
+
+def _runner(args: argparse.Namespace, agent: Agent, clock: Clock) -> Runner:
+    # A device's jitter only has to differ from its neighbours'.
+    rng = random.Random()
+    if args.link == "coap":
+        from device_agents.run_coap import CoapDevice
+
+        ema = endpoint("--ema", args.ema or "127.0.0.1", COAP_PORT)
+        bind = endpoint("--bind", args.bind or f"127.0.0.1:{COAP_PORT + 1}", COAP_PORT)
+        return CoapDevice(agent, *ema, *bind, clock, args.period, rng=rng)
+    from device_agents.run_mqtt import MqttDevice
+    from gateway.transport.mqtt import MqttSettings, Tls
+
+    tls = Tls(args.ca_file, args.cert_file, args.key_file) if args.ca_file or args.cert_file else None
+    host, port = endpoint("--broker", args.broker or "127.0.0.1", MQTTS_PORT if tls else MQTT_PORT)
+    if tls is not None:
+        tls.context()  # so that a wrong file is told now
+    settings = MqttSettings(host, port, username=args.user, password=_password(args.password_file), tls=tls)
+    return MqttDevice(agent, settings, clock, rng, args.period)
+
+
+def endpoint(option: str, text: str, default_port: int) -> tuple[str, int]:
+    """ "host", "host:port", "[v6]:port" or a bare IPv6 address. Raise ``OperatorError`` that names the option."""
+    host, port = text, str(default_port)
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or port
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise OperatorError(f"{option} {text}: write HOST:PORT such as 192.168.1.1:{default_port}")
+    return host, int(port)
+
+
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "is not text"
+        raise OperatorError(f"--password-file {path}: {reason}") from err
+
+
+def _place(text: str) -> tuple[float, float]:
+    try:
+        latitude, longitude = (float(part) for part in text.split(","))
+    except ValueError as err:
+        raise OperatorError(f"--place {text}: write LAT,LON in degrees such as 37.56,127.04") from err
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        raise OperatorError(f"--place {text}: no such place; write LAT,LON in degrees such as 37.56,127.04")
+    return latitude, longitude
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 99999:
+        raise ValueError(text)
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return value
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 100:
+        raise ValueError(text)
+    return value
+
+
+# What argparse calls a type in its one-line complaint.
+_whole.__name__ = "number from 0 to 99999"
+_positive.__name__ = "number above 0"
+_percent.__name__ = "number from 0 to 100"
