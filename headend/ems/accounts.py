@@ -19,6 +19,7 @@ from gateway.clock import Clock
 from gateway.errors import OperatorError
 from headend.ems.errors import Conflict, Refused, Unknown
 from headend.ems.models import AccountRow
+from headend.ems.state_files import PASSWORD_FILE, TOKEN_FILE, private_file, read_token
 from headend.ems.store import Store
 
 # 16 MB and about 50 ms a try: what OWASP names for an interactive log-in.
@@ -31,8 +32,6 @@ FIRST_LOCK_S = 30.0
 LONGEST_LOCK_S = 900.0
 MOST_LOCKS = 10_000
 MOST_SESSIONS = 10_000
-TOKEN_FILE = "token"  # noqa: S105
-PASSWORD_FILE = "admin-password"  # noqa: S105
 
 
 class Role(IntEnum):
@@ -274,30 +273,3 @@ def _check_password(password: str) -> None:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def private_file(path: Path, text: str) -> None:
-    """A new file that only we can read. Raise ``OperatorError``."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(text + "\n")
-    except OSError as err:
-        raise OperatorError(f"{path}: {err.strerror}; choose another --state-dir") from err
-
-
-def read_token(path: Path) -> str:
-    """The token that the EMS made. Raise ``OperatorError``."""
-    try:
-        mode = path.stat().st_mode
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as err:
-        reason = getattr(err, "strerror", None) or "not UTF-8"
-        raise OperatorError(f"{path}: {reason}; is `smartema ems` running with this --state-dir?") from err
-    if mode & 0o077:
-        raise OperatorError(f"{path} can be read by others; chmod 600 {path}")
-    if len(token) < 20:
-        raise OperatorError(f"{path}: holds no token; remove it, and the EMS makes a new one at its next start")
-    return token

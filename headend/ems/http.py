@@ -16,8 +16,8 @@ from gateway.errors import OperatorError
 from headend.ems.api import build
 from headend.ems.api.guard import Context
 from headend.ems.settings import EmsSettings, parse_address
+from headend.ems.state_files import ENDPOINT_FILE
 
-ENDPOINT_FILE = "endpoint.json"
 STOP_S = 2.0
 
 
@@ -57,9 +57,9 @@ class HttpPart:
         self._socket = listener
         port = listener.getsockname()[1]
         scheme = "https" if settings.http_cert else "http"
-        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.url = f"{scheme}://{f'[{near}]' if ':' in near else near}:{port}"
-        if not address[0].startswith(("127.", "::1")) and scheme == "http":
+        if not str(address[0]).startswith(("127.", "::1")) and scheme == "http":
             self._log.warning("http: %s lets the network in without TLS; give http_cert and http_key", settings.http)
         ca = str(Path(settings.http_cert).absolute()) if settings.http_cert else ""
         (settings.state / ENDPOINT_FILE).write_text(json.dumps({"url": self.url, "ca": ca}) + "\n")
