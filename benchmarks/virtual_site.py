@@ -115,7 +115,7 @@ class Done:
     pass_no: int
 
 
-@dataclass(slots=True)
+@dataclass
 class VirtualSite:
     """The site, its links, and the keeper."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.clock import Instant
-from gateway.control.effects import full_setting, is_on, merged, read_back, turns
+from gateway.control.effects import full_setting, is_on, merged, read_back, shows, turns
 from gateway.site.command import Pending, Source
 from gateway.site.decision import Action
 from gateway.site.picture import ResourceState
-from gateway.site.resource import Kind, Reading, Setting
+from gateway.site.resource import Kind, Reading, Resource, Setting
 
 # A confirmed command is kept this long for a grid meter that may not show it yet; a slower one is no control meter.
 METER_S = 10.0
@@ -72,11 +72,15 @@ def after_reading(state: ResourceState, reading: Reading, now: Instant) -> Resou
             pending = _confirm(pending, reading.taken_at)
     before = state.reading
     switched_at = state.switched_at
-    if before is not None and reading.on is not before.on and reading.on is not None and before.on is not None:
-        shown = turns(state, pending.setting) if pending is not None else None
-        # Its own command was counted from when it was sent.
-        if shown is not reading.on or switched_at is None:
+    if before is not None:
+        ran, runs_now = _running(state.resource, before), _running(state.resource, reading)
+        if ran is not runs_now and ran is not None and runs_now is not None:
+            # Counted from when it was seen, which is later than when its command was sent.
             switched_at = reading.taken_at
+    barred_until = state.barred_until
+    if barred_until > now.mono and state.held is not None and shows(state.resource, state.held, reading):
+        # It did what it was given up for: it answers again.
+        barred_until = now.mono
     wish, wish_w = state.wish, state.wish_w
     if state.held is None and (pending is None or pending.confirmed_at is not None) and now.mono >= state.barred_until:
         wish, wish_w = _learnt(state, reading)
@@ -90,7 +94,7 @@ def after_reading(state: ResourceState, reading: Reading, now: Instant) -> Resou
         state.held_seq,
         pending,
         switched_at,
-        state.barred_until,
+        barred_until,
     )
 
 
@@ -102,6 +106,12 @@ def confirmed(state: ResourceState, reading: Reading) -> bool:
     if reading.done >= pending.command_id:
         return True
     return read_back(replace(state, reading=reading))
+
+
+def _running(resource: Resource, reading: Reading) -> bool | None:
+    if resource.kind is Kind.EV and reading.power_w is not None:
+        return reading.power_w > 0 and reading.on is not False
+    return reading.on
 
 
 def _pending(state: ResourceState, action: Action, command_id: int, now: Instant) -> Pending:

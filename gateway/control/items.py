@@ -108,6 +108,8 @@ def untouchable(state: ResourceState, now: Instant) -> str:
         return "not connected"
     if state.barred_until > now.mono:
         return f"did not answer, left out for {state.barred_until - now.mono:.0f} s"
+    if state.reading is None:
+        return "has said nothing yet"
     if unanswered(state, now):
         return "does not answer"
     return ""

@@ -76,12 +76,13 @@ def expected_power(state: ResourceState, now: Instant, rules: Rules) -> float | 
 def counted_power(state: ResourceState, now: Instant, rules: Rules) -> float:
     """What one resource counts in the sum: expected, or the worst where nothing is known.
 
-    A resource that said good-bye (not present, no reading) does not count. One that vanished counts as it last
-    read, then at its worst, and once its lease has ended as its safe state.
+    A resource that said good-bye (not present, no reading) does not count. One that came and said nothing yet
+    counts as it was last known. One that vanished counts as it last read, then at its worst, and once its lease has
+    ended as its safe state.
     """
     reading = state.reading
     if reading is None:
-        return worst_power(state) if state.present else 0.0
+        return last_known_power(state) if state.present else 0.0
     age = now.mono - reading.taken_at
     expected = _by_reading(state, reading, now)
     if age <= rules.stale_after_s:
@@ -89,6 +90,13 @@ def counted_power(state: ResourceState, now: Instant, rules: Rules) -> float:
     if not state.present and age > state.resource.lease_s and state.resource.safe != Setting():
         return setting_power(state, state.resource.safe)
     return max(expected or 0.0, worst_power(state))
+
+
+def last_known_power(state: ResourceState) -> float:
+    """What it was held to, else what it drew, before the EMA started or it came back (0: never seen)."""
+    if state.held is not None:
+        return setting_power(state, state.held)
+    return 0.0 if state.wish.on is False else state.wish_w
 
 
 def worst_power(state: ResourceState) -> float:

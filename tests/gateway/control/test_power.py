@@ -94,7 +94,9 @@ def test_silence_is_worst_case() -> None:
     power = site_power(Site((lamp(0, 60), lamp(20, 99))), at(100), RULES)
     assert (power.watts, power.stale, power.certain) == (80, ("lamp-1",), False)
     new = site_power(Site((ResourceState(LAMP),)), at(100), RULES)
-    assert (new.watts, new.unknown) == (60, ("lamp-1",))
+    assert (new.watts, new.unknown, new.certain) == (0, ("lamp-1",), False)
+    known = site_power(Site((ResourceState(LAMP, wish=ON, wish_w=55.0),)), at(100), RULES)
+    assert (known.watts, known.unknown) == (55, ("lamp-1",))
     meter = site_power(Site((lamp(60, 99),), Reading(60, 500.0), has_meter=True), at(100), RULES)
     assert (meter.watts, meter.stale) == (500, ("meter",))
 
