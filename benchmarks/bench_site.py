@@ -16,7 +16,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from gateway.clock import SystemClock
-from gateway.links.mir2017 import server as mir
+from gateway.links.mir2017.happenings import DeviceConnected, DeviceDisconnected, Reported
+from gateway.links.mir2017.messages import Send
+from gateway.links.mir2017.server import Server
 from gateway.transport.mqtt import MqttLink, MqttSettings
 from tests.support.mosquitto import Mosquitto, free_port
 
@@ -126,7 +128,7 @@ class Bench:
         self.seq = 0
         self.last_command: dict[int, dict[str, object]] = {}
         self.waiting: dict[int, asyncio.Future[dict[str, object]]] = {}
-        self._server = mir.Server()
+        self._server = Server()
         self._up = asyncio.Event()
         topics = ("EMS/#", "dev/+", "floor/up", "hello")
         settings = MqttSettings("127.0.0.1", port, subscriptions=tuple((t, 1) for t in topics))
@@ -149,11 +151,17 @@ class Bench:
 
     def _serve(self, topic: str, body: bytes) -> None:
         for out in self._server.received(topic, body):
-            if isinstance(out, mir.Send):
+            if isinstance(out, Send):
                 self.link.post(out.topic, out.body)
-            elif isinstance(out, mir.Reported):
-                for send in self._server.acknowledge_report(out.ema, out.request_id):
-                    self.link.post(send.topic, send.body)
+            elif isinstance(out, Reported):
+                self._send(self._server.acknowledge_report(out.ema, out.request_id))
+            elif isinstance(out, DeviceConnected | DeviceDisconnected):
+                came = isinstance(out, DeviceConnected)
+                self._send(self._server.acknowledge_device(out.ema, out.device.device, came))
+
+    def _send(self, sends: list[Send]) -> None:
+        for send in sends:
+            self.link.post(send.topic, send.body)
 
     def _device(self, number: int, body: bytes) -> None:
         if body == b"ack":

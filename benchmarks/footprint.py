@@ -36,7 +36,7 @@ async def measure() -> list[dict[str, Any]]:
                 async with bench.running():
                     command = smartema(configuration(directory, mosquitto.port, 4, threshold_w=1000.0))
                     began = time.perf_counter()
-                    with process(*command) as child, process(*bare(IMPORTS + "; input()")) as idle:
+                    with process(*command) as child, process(*bare(IMPORTS + ", time; time.sleep(100)")) as idle:
                         await asyncio.wait_for(bench.registered.wait(), 20)
                         start.append(time.perf_counter() - began)
                         for number in range(1, 5):

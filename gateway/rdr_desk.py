@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class RdrDesk:
         self._engine = engine
         self._asking: dict[int, asyncio.Task[None]] = {}
         self.log: deque[RdrEntry] = deque(maxlen=LOG_LENGTH)
+        self.listeners: list[Callable[[RdrEntry], None]] = []
 
     def asked(self, number: int, watts: float, for_s: float) -> RdrAnswer:
         """The answer at once: granted, denied with its reason, or pending while the upper side is asked."""
@@ -144,5 +146,8 @@ class RdrDesk:
     def _settle(self, request: RdrRequest, result: RdrResult, decision: Decision) -> RdrAnswer:
         engine = self._engine
         engine.record(replace(decision, rule=Rule.RDR))
-        self.log.append(RdrEntry(engine.clock.now().wall, request.resource, request.watts, result, decision.why))
+        entry = RdrEntry(engine.clock.now().wall, request.resource, request.watts, result, decision.why)
+        self.log.append(entry)
+        for listener in self.listeners:
+            listener(entry)
         return RdrAnswer(result, decision.why)

@@ -64,7 +64,7 @@ class Verbs:
             "failsafe": engine.memory().failsafe,
             "algorithm": "Priority",
             "devices": [self._device(s, now.mono) for s in sorted(engine.states.values(), key=_by_number)],
-            "upstreams": [u.status() for u in engine.upstreams],
+            "upstreams": [{"name": u.name, **u.status()} for u in engine.upstreams],
             "field": self._field(),
             "outbox": self._daemon.outbox_status(),
             "journal": engine.journal.status(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections import deque
 from collections.abc import Sequence
@@ -13,6 +14,13 @@ HOME, CLEAR_BELOW, CLEAR_LINE = "\x1b[H", "\x1b[J", "\x1b[K"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 OTHER_SCREEN, OWN_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 BOLD, DIM, RED, AMBER, GREEN, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
+
+
+class Silence(io.TextIOBase):
+    """Where a demo speaks that prints JSON only."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +72,25 @@ def bar(power_w: float, limit_w: float | None, full_w: float) -> str:
 class Screen:
     """Draws on a terminal, or prints decisions and a line a while where there is none."""
 
-    def __init__(self, out: TextIO, tty: bool) -> None:
+    def __init__(self, out: TextIO | Silence, tty: bool) -> None:
         self._out = out
-        self._tty = tty
+        self.tty = tty
         self._decisions: deque[str] = deque(maxlen=100)
         self._full_w = 1.0
 
     def open(self) -> None:
-        if self._tty:
+        if self.tty:
             self._out.write(OTHER_SCREEN + HIDE_CURSOR)
 
     def close(self) -> None:
-        if self._tty:
+        if self.tty:
             self._out.write(SHOW_CURSOR + OWN_SCREEN)
             self._out.flush()
 
     def decided(self, clock: str, line: str) -> None:
         """One decision."""
         self._decisions.append(f"{clock} {line}")
-        if not self._tty:
+        if not self.tty:
             self.say(f"{clock} {line}")
 
     def say(self, line: str) -> None:
@@ -93,7 +101,7 @@ class Screen:
     def draw(self, frame: Frame) -> None:
         """The whole picture; on a log one line of it."""
         self._full_w = max(self._full_w, frame.power_w * 1.1, (frame.limit_w or 0) * 1.1)
-        if not self._tty:
+        if not self.tty:
             self.say(f"{frame.clock} power {watts(frame.power_w)}, limit {frame.limit_words}, {frame.event}")
             return
         columns, rows = shutil.get_terminal_size()

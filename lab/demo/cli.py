@@ -1,0 +1,212 @@
+"""``smartema demo``: broker, EMS, EMA and eight devices, simulated, live on the terminal until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.site.picture import ResourceState
+    from lab.demo.record import Recorder
+    from lab.demo.scene import Scene
+    from lab.demo.screen import Frame, Screen
+
+# Real seconds between two pictures, and between two lines of a log.
+PICTURE_S, LOG_S = 0.2, 2.0
+# Seconds of the site's clock between two samples of the record.
+SAMPLE_S = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--speed", type=_above_zero, default=60.0, metavar="N", help="times real time (default 60)")
+    parser.add_argument("--for", dest="seconds", type=_above_zero, metavar="S", help="end after S seconds of real time")
+    parser.add_argument("--json", action="store_true", help="print one JSON document at the end, nothing before")
+    parser.add_argument("--no-tty", action="store_true", help="plain lines instead of a live picture")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn by chance (default 1)")
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; Ctrl-C ends it all."""
+    logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
+    for name in ("smartema", "gateway", "headend", "device_agents", "aiocoap", "coap"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_main(args))
+    return 0
+
+
+async def _main(args: argparse.Namespace) -> None:
+    from lab.demo.record import Recorder
+    from lab.demo.scene import running
+    from lab.demo.screen import Screen, Silence
+    from lab.demo.story import Teller, tell
+
+    screen = Screen(
+        Silence() if args.json else sys.stdout, tty=not args.json and not args.no_tty and sys.stdout.isatty()
+    )
+    with tempfile.TemporaryDirectory(prefix="smartema-demo-") as directory:
+        async with running(Path(directory), args.speed, args.seed) as scene:
+            began = scene.clock.now()
+            recorder = Recorder(began.mono, began.wall)
+            _listen(scene, recorder, screen)
+            teller = Teller(lambda line: screen.decided(_clock(scene), f"· {line}"), recorder.event)
+            tasks = [
+                asyncio.create_task(tell(scene, teller)),
+                asyncio.create_task(_sample(scene, recorder)),
+                asyncio.create_task(_draw(scene, screen, args.speed)),
+            ]
+            screen.open()
+            try:
+                await _until_the_end(args.seconds, [*tasks, *scene.tasks])
+            finally:
+                screen.close()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                # What the site does while it is taken apart is no part of the record.
+                scene.daemon.engine.listeners.clear()
+            document = recorder.document(_reports(scene))
+    if args.json:
+        json.dump(document, sys.stdout)
+        print()
+    else:
+        counts = document["reports"]
+        print(
+            f"{len(recorder.events)} events, {len(recorder.decisions)} decisions, {counts['acknowledged']} reports "
+            f"acknowledged, {counts['lost']} lost, {counts['duplicates']} doubled; "
+            f"{document['over_limit_wh']:.2f} Wh over the limit"
+        )
+
+
+async def _until_the_end(seconds: float | None, tasks: list[asyncio.Task[Any]]) -> None:
+    """The time given, Ctrl-C, or a part that failed: its error ends the demo."""
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def _listen(scene: Scene, recorder: Recorder, screen: Screen) -> None:
+    from gateway.rdr_desk import RdrEntry
+    from gateway.site.decision import Decision
+
+    def decided(decision: Decision) -> None:
+        recorder.decision(decision)
+        screen.decided(_clock(scene), decision.line())
+
+    def settled(entry: RdrEntry) -> None:
+        recorder.rdr.append(
+            {
+                "t": round(entry.at - recorder.began_wall, 3),
+                "device": entry.device,
+                "mw": round(entry.watts * 1000),
+                "result": entry.result.value,
+                "why": entry.why,
+            }
+        )
+
+    scene.daemon.engine.listeners.append(decided)
+    scene.daemon.engine.rdr.listeners.append(settled)
+
+
+async def _sample(scene: Scene, recorder: Recorder) -> None:
+    engine = scene.daemon.engine
+    while True:
+        now = scene.clock.now()
+        recorder.sample(now.mono, scene.power_w(), engine.limit(now).import_w)
+        await scene.clock.sleep(SAMPLE_S)
+
+
+async def _draw(scene: Scene, screen: Screen, speed: float) -> None:
+    every = PICTURE_S if screen.tty else LOG_S
+    while True:
+        screen.draw(_frame(scene, speed))
+        await asyncio.sleep(every)
+
+
+def _clock(scene: Scene) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(scene.clock.now().wall))
+
+
+def _frame(scene: Scene, speed: float) -> Frame:
+    from lab.demo.screen import Frame, Line
+
+    engine = scene.daemon.engine
+    now = scene.clock.now()
+    limit = engine.limit(now)
+    power = engine.power().watts
+    margin = None if limit.import_w is None else limit.import_w - max(power, 0.0)
+    event = next((e for e in engine.events.values() if e.running(now.wall)), None)
+    left = 0.0 if event is None else event.end - now.wall
+    words = "no event" if event is None else f"event {event.event_id}: {event.limit_w:.0f} W, {left / 60:.1f} min left"
+    reports = _reports(scene)
+    lines = []
+    for state in sorted(engine.states.values(), key=lambda s: s.resource.number):
+        adapter = engine.adapters.get(state.resource.number)
+        lines.append(
+            Line(
+                name=state.resource.name,
+                link=adapter.name if adapter is not None else "–",
+                priority=state.resource.priority,
+                state=_state_words(state),
+                power_w=state.reading.power_w if state.reading is not None else None,
+                held=str(state.held) if state.held is not None else "",
+                present=state.present,
+            )
+        )
+    return Frame(
+        title="smartema  gw/1",
+        clock=_clock(scene),
+        power_w=power,
+        limit_w=limit.import_w,
+        limit_words=str(limit),
+        margin_w=margin,
+        event=words,
+        links=f"reports {reports['acknowledged']} acknowledged, {reports['lost']} lost",
+        devices=lines,
+        footer=f"clock × {speed:g}   Ctrl-C ends it",
+    )
+
+
+def _state_words(state: ResourceState) -> str:
+    from gateway.site.resource import Kind
+
+    reading = state.reading
+    if reading is None:
+        return "not heard yet"
+    kind = state.resource.kind
+    if kind is Kind.ESS:
+        return f"SoC {reading.soc:.0f} %" if reading.soc is not None else "–"
+    if kind is Kind.EV:
+        return "plugged" if reading.plugged else "no car"
+    if kind is Kind.PV:
+        return "on" if reading.on in (None, True) else "off"
+    if not reading.on:
+        return "off"
+    return f"on, dimming {reading.level}" if reading.level is not None else "on"
+
+
+def _reports(scene: Scene) -> dict[str, int]:
+    """Counted at the EMS: what it has on disk, what came twice, and what the EMA had to drop."""
+    counts = scene.ems.counts().get("gw/1")
+    status = scene.daemon.engine.upstreams[0].status()
+    return {
+        "sent": int(str(status.get("sent", 0))),
+        "acknowledged": int(str(status.get("acknowledged", 0))),
+        "lost": scene.daemon.outbox_status()["lost"],
+        "duplicates": counts.duplicates if counts is not None else 0,
+    }
