@@ -24,6 +24,7 @@ NAME = "mqtt"
 # An event's RequestID is made of its id and modification, so that an answer says which one it means.
 REQUEST_STEP = 4096
 LARGEST_REQUEST = 2**53
+LONGEST_REASON = 200
 
 
 class MqttHead:
@@ -149,8 +150,9 @@ class MqttHead:
         self._post(self.server.acknowledge_device(_number(ema), number, connected))
 
     def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
-        # The lab's own words for the wire; the reason is in the EMS's log of RDRs.
-        self._post(self.server.answer_rdr(_number(ema), number, granted))
+        # A grant in the lab's own words; a refusal, which is ours, with its reason for whoever stands at the device.
+        words = "" if granted else f"Deny: {why}"[:LONGEST_REASON]
+        self._post(self.server.answer_rdr(_number(ema), number, granted, words))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         self._post(self.server.control(_number(ema), number, on))
