@@ -96,7 +96,7 @@ def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
 def _coap(config: Config, parts: Parts) -> FieldAdapter:
     from gateway.field.devices_coap import CoapDevices
 
-    return CoapDevices(config.site_coap, config.device, config.control, parts.engine, parts.clock, parts.rng)
+    return CoapDevices(config.site_coap, config.device, config.control, parts.engine, parts.clock)
 
 
 def _gpio(config: Config, parts: Parts) -> FieldAdapter:

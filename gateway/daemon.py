@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.assembly import LINKS, Parts, field_adapters, site_broker, upstream_part
 from gateway.clock import Clock
-from gateway.config.model import Config, DeviceConfig, UpstreamConfig
+from gateway.config.model import Config, ControlConfig, DeviceConfig, UpstreamConfig
 from gateway.engine import Engine
 from gateway.errors import OperatorError, SmartemaError
 from gateway.field.base import FieldAdapter
@@ -189,14 +189,7 @@ class Daemon:
         if new.journal != old.journal:
             raise OperatorError("[journal]: changes only by a restart")
         self.config = new
-        if (new.site_broker, new.site_coap, new.device, new.control.lease_s, new.control.latency_s) != (
-            old.site_broker,
-            old.site_coap,
-            old.device,
-            old.control.lease_s,
-            old.control.latency_s,
-        ):
-            await self._renew_field(supervisor, old, new)
+        await self._renew_field(supervisor, old, new)
         self.engine.reconfigure(new)
         await self._renew_upstreams(supervisor, new)
         logging.getLogger("smartema").setLevel(new.ema.log_level.upper())
@@ -206,7 +199,7 @@ class Daemon:
 
         def part(config: Config, link: str) -> object:
             table = {"mqtt": config.site_broker, "coap": config.site_coap}.get(link)
-            return table, tuple(d for d in config.device if d.link == link), config.control
+            return table, tuple(d for d in config.device if d.link == link), _of_devices(config.control)
 
         gone = {d.number for d in old.device} - {d.number for d in new.device}
         changed = [link for link in LINKS if part(old, link) != part(new, link)]
@@ -274,6 +267,11 @@ class Daemon:
     def restarts(self) -> dict[str, int]:
         """How often each part failed and was started again."""
         return self._supervisor.restarts if self._supervisor is not None else {}
+
+
+def _of_devices(control: ControlConfig) -> tuple[float, ...]:
+    """What of ``[control]`` stands in a device's description."""
+    return (control.lease_s, control.latency_s, control.min_on_led_s, control.min_on_ev_s, control.min_on_relay_s)
 
 
 def device_of(request: dict[str, Any]) -> DeviceConfig:

@@ -16,6 +16,7 @@ from gateway.clock import Clock, Instant, wait
 from gateway.config.model import Config, ControlConfig
 from gateway.control.bookkeeping import after_action, after_reading
 from gateway.control.decide import crosses, decide
+from gateway.control.effects import setting_power, shows
 from gateway.control.limit import limit_at, next_change
 from gateway.control.power import SitePower, site_power
 from gateway.control.rules import Memory, Rules
@@ -152,7 +153,7 @@ class Engine:
             self.reporter.connected(state, now.wall)
             log.info("%s came over %s, priority %d", resource.name, adapter.name, resource.priority)
         if state.held is not None:
-            self._command(state, state.held, Source.RESUME, state.reading.power_w or 0.0 if state.reading else 0.0)
+            self._command(state, state.held, Source.RESUME, setting_power(state, state.held))
 
     def gone(self, number: int, why: str, lost: bool = False) -> None:
         """A resource left. After its good-bye what it drew no longer counts; ``lost`` without one it does."""
@@ -181,11 +182,9 @@ class Engine:
             return
         now = self.clock.now()
         after = after_reading(before, reading, now)
-        pending = after.pending
-        if pending is not None and pending.confirmed_at is not None:
-            self.dispatcher.confirmed(number, pending.command_id)
-        elif reading.done:
-            self.dispatcher.confirmed(number, reading.done)
+        waiting = self.dispatcher.waiting(number)
+        if waiting is not None and (reading.done >= waiting.id or shows(before.resource, waiting.setting, reading)):
+            self.dispatcher.confirmed(number, waiting.id)
         self.states[number] = after
         site = self.site()
         power = site_power(site, now, self._rules)
