@@ -92,7 +92,7 @@ class Essential:
     def waiting(self) -> int:
         """Changes that are not on disk."""
         taken = len(self._in_flight.rows) if self._in_flight else 0
-        return len(self._waiting) + taken + self._last_n - self._written_n
+        return len(self._waiting) + taken + self._last_n - self._written_n or int(self._serial > self._done)
 
     # --- waiting for the disk ---
 

@@ -184,6 +184,11 @@ class Journal:
 
     def _number(self, numbers: Numbers) -> int:
         with self._lock:
+            if numbers.exhausted():
+                self._writer.hurry()
+        if numbers.exhausted():
+            self._writer.turn(urgent=True)
+        with self._lock:
             number = numbers.next()
             reserving = self._outbox.mark(numbers.name, numbers.asked)
             if reserving:

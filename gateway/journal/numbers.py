@@ -23,10 +23,14 @@ class Numbers:
         self.asked = self.upto
         self._closed = False
 
+    def exhausted(self) -> bool:
+        """Is no number left that is reserved on disk."""
+        self.upto = max(self.upto, self._essential.reserved.get(self.name, 0))
+        return self._closed or self._next >= self.upto
+
     def next(self) -> int:
         """The next number (lock held). Raise ``JournalError`` when a full disk outlasted the reserve."""
-        self.upto = max(self.upto, self._essential.reserved.get(self.name, 0))
-        if self._closed or self._next >= self.upto:
+        if self.exhausted():
             raise JournalError(f"no {self.name} number is left that was reserved on disk; make room on the disk")
         if self.asked == self.upto and self.upto - self._next <= BLOCK // 2:
             self.asked = self.upto + BLOCK

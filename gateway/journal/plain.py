@@ -251,10 +251,7 @@ def _enum_decoder(cls: type[Enum]) -> Codec:
 
 
 def _dataclass_decoder(cls: type) -> Codec:
-    hints = typing.get_type_hints(cls)
-    parts = [
-        (f.name, _decoders.get(hints[f.name]) or _decoder(hints[f.name]), _required(f)) for f in fields(cls) if f.init
-    ]
+    parts: list[tuple[str, Codec, bool]] = []
     title = cls.__name__
 
     def decode(value: Any) -> Any:
@@ -271,6 +268,16 @@ def _dataclass_decoder(cls: type) -> Codec:
                 raise PeerError(f"{title}.{name}: missing")
         return cls(**known)
 
+    _decoders[cls] = decode  # before its fields: one of them may hold the same class
+    try:
+        hints = typing.get_type_hints(cls)
+        for spec in fields(cls):
+            if spec.init:
+                hint = hints[spec.name]
+                parts.append((spec.name, _decoders.get(hint) or _decoder(hint), _required(spec)))
+    except BaseException:
+        del _decoders[cls]
+        raise
     return decode
 
 

@@ -21,15 +21,17 @@ def boot_and_seq(place: int) -> tuple[int, int]:
 
 
 class Span:
-    """Positions ``first`` to ``last``, what they take on disk, and when the first known one came (0: not known)."""
+    """Positions ``first`` to ``last``, what they take on disk, and when the first and the last dated one came
+    (wall seconds; 0: none is dated)."""
 
-    __slots__ = ("at", "first", "last", "size")
+    __slots__ = ("first", "last", "newest_at", "oldest_at", "size")
 
     def __init__(self, first: int, last: int, size: float, at: float) -> None:
         self.first = first
         self.last = last
         self.size = size
-        self.at = at
+        self.oldest_at = at
+        self.newest_at = at
 
     @property
     def count(self) -> int:
@@ -61,11 +63,12 @@ class Spans:
         self.size += size
         if self._spans:
             span = self._spans[-1]
-            young = not at or not span.at or at - span.at < self._span_age
+            young = not at or not span.oldest_at or at - span.oldest_at < self._span_age
             if place == span.last + 1 and span.size + size <= self._span_size and young:
                 span.last = place
                 span.size += size
-                span.at = span.at or at
+                span.oldest_at = span.oldest_at or at
+                span.newest_at = at or span.newest_at
                 return
         self._spans.append(Span(place, place, size, at))
 
@@ -114,20 +117,21 @@ class Spans:
             else:
                 rest = span.size - size
                 tail = rest * (span.last - place) / (span.count - 1)
-                self._spans.insert(index + 1, Span(place + 1, span.last, tail, span.at))
+                self._spans.insert(index + 1, Span(place + 1, span.last, tail, span.newest_at))
                 span.last = place - 1
                 span.size = rest - tail
             return
 
     def aged(self, wall: float, most_age_s: float) -> int | None:
         """The last position of what is wholly older than that (None: nothing is)."""
-        for index, span in enumerate(self._spans):
-            if not span.at:
+        aged = None
+        for span in self._spans:
+            if not span.newest_at:
                 continue  # of an untrusted clock: goes with the next span that has a date
-            following = self._spans[index + 1].at if index + 1 < len(self._spans) else 0.0
-            newest = following or span.at + self._span_age
-            return span.last if newest < wall - most_age_s else None
-        return None
+            if span.newest_at >= wall - most_age_s:
+                break
+            aged = span.last
+        return aged
 
 
 def footprint(body: int) -> float:

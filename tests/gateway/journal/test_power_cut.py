@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ class Life(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        logging.getLogger("gateway.journal").setLevel(logging.CRITICAL)
         self.block, numbers.BLOCK = numbers.BLOCK, 8
         self.disk = Disk()
         self.boots: list[int] = []
@@ -37,6 +39,7 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "disk"):
+            logging.getLogger("gateway.journal").setLevel(logging.NOTSET)
             numbers.BLOCK = self.block
             self.disk.room = None
 
@@ -163,6 +166,6 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLife = Life.TestCase
