@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     from device_agents.boot import next_boot
-    from device_agents.console import Console, describe
+    from device_agents.console import Console
     from gateway.clock import SystemClock
 
     clock = SystemClock()
@@ -92,7 +92,6 @@ async def _serve(args: argparse.Namespace) -> int:
     finally:
         if pi is not None:
             pi.close()
-    print(describe(runner), flush=True)
     return 0
 
 

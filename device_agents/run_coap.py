@@ -25,6 +25,7 @@ from device_agents.protocol import (
     PATH_RDR,
     PATH_SETPOINT,
     PATH_STATUS,
+    Message,
     WireError,
 )
 from device_agents.runner import GOODBYE_S, TICK_S, Runner
@@ -139,11 +140,11 @@ class CoapDevice(Runner):
         )
         return site
 
-    def _taker(self, path: str, receive: Callable[[bytes], object]) -> Callable[[bytes], None]:
+    def _taker(self, path: str, receive: Callable[[bytes], Message]) -> Callable[[bytes], None]:
         def take(payload: bytes) -> None:
             self._advance()
             try:
-                receive(payload)
+                self._told(receive(payload))
             except WireError as err:
                 self._refused(f"PUT /{path}", err)
                 raise
@@ -190,7 +191,7 @@ class CoapDevice(Runner):
     def _answered(self, answer: bytes) -> None:
         self._advance()
         try:
-            self.agent.received(answer)
+            self._told(self.agent.received(answer))
         except WireError as err:
             self._refused("answer to PUT /rdr", err)
 

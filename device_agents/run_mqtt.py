@@ -101,7 +101,7 @@ class MqttDevice(Runner):
                 self._again_s = AGAIN_S
                 self._announce()
             elif topic == self._inbox:
-                self.agent.received(payload)
+                self._told(self.agent.received(payload))
                 self._answered = True
         except WireError as err:
             self._refused(topic, err)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from device_agents.agent import Agent
-from device_agents.protocol import WireError
+from device_agents.protocol import Ack, Message, RdrAnswer, Setpoint, WireError
 from gateway.clock import Clock
 
 # How often the agent looks at its lease and its plant, in seconds of its clock.
@@ -79,6 +79,19 @@ class Runner:
             await self._clock.sleep(self._tick_s)
             self._advance()
             self._wake()
+
+    def _told(self, message: Message) -> None:
+        """What the EMA said, in the log."""
+        if isinstance(message, Ack):
+            return
+        agent = self.agent
+        if isinstance(message, RdrAnswer):
+            words = f"RDR {message.rdr}" + (f": {message.why}" if message.why else "")
+        elif isinstance(message, Setpoint):
+            words = f"command {message.id}"
+        else:
+            words = f"lab's {message}"
+        self._log.info("%s-%d: %s, now %.1f W", agent.kind, agent.dev, words, agent.plant.mw() / 1000)
 
     def _refused(self, where: str, err: WireError) -> None:
         level = logging.DEBUG if self.malformed else logging.WARNING
