@@ -118,7 +118,14 @@ class Daemon:
 
     def _start_field(self, supervisor: Supervisor, adapter: FieldAdapter) -> None:
         self.field.append(adapter)
-        supervisor.start(f"field {adapter.name}", adapter.run)
+        broker = self.parts.broker if adapter.name == "mqtt" else None
+
+        async def run() -> None:
+            if broker is not None:
+                await broker.ready.wait()
+            await adapter.run()
+
+        supervisor.start(f"field {adapter.name}", run)
 
     def _start_upstream(self, supervisor: Supervisor, config: UpstreamConfig) -> None:
         upstream = upstream_part(config, self.config, self.parts)
@@ -255,6 +262,10 @@ class Daemon:
             raise OperatorError(f"number: {device.number} is configured already")
         await self.apply(replace(self.config, device=(*self.config.device, device)))
         return f"device {device.number} ({device.type}, {device.link}) is taken in"
+
+    def protocol_of(self, name: str) -> str | None:
+        """How an upstream is reached."""
+        return next((c.protocol for c in self._upstream_configs if c.name == name), None)
 
     def outbox_status(self) -> dict[str, int]:
         """Records not acknowledged, and lost, over all upstreams (the worst of them)."""

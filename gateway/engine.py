@@ -77,6 +77,7 @@ class Engine:
         self._wakeup = 0.0
         self._wake = asyncio.Event()
         self._last_threshold: float | None = None
+        self._awaited: set[int] = set()
         self.dispatcher = Dispatcher(journal, clock, self.adapters.get, self._command_failed, self.wake)
         self.reporter = Reporter(config.reports, journal, self.states, self._sums, self._tell_upwards)
         self.rdr = RdrDesk(self)
@@ -94,6 +95,11 @@ class Engine:
                 state, resource=saved.resource, present=False, reading=None, pending=None
             )
             self._hold_seq = max(self._hold_seq, state.held_seq)
+        if self.states:
+            # Until they are heard again, or can no longer hold what they were told, nothing is given back.
+            self._awaited = set(self.states)
+            longest = max(s.resource.lease_s for s in self.states.values())
+            self._memory = replace(self._memory, restore_not_before=now.mono + longest)
         for event in self.journal.events(now.wall if now.trusted else 0.0):
             key = (event.event.upstream, event.event.event_id)
             self.events[key] = event.event
@@ -122,6 +128,17 @@ class Engine:
                 if moment is not None
             )
             await wait(self.clock, self._wake, max(due - self.clock.monotonic(), 0.001))
+
+    def awaited(self) -> list[str]:
+        """Who was here before this start and was not heard yet, while that still matters."""
+        if self.clock.monotonic() >= self._memory.restore_not_before:
+            self._awaited.clear()
+        return [self.states[number].resource.name for number in self._awaited if number in self.states]
+
+    def _heard(self, number: int) -> None:
+        self._awaited.discard(number)
+        if not self._awaited:
+            self._memory = replace(self._memory, restore_not_before=0.0)
 
     def wake(self) -> None:
         """Something has a new due moment: look again."""
@@ -186,6 +203,8 @@ class Engine:
         if waiting is not None and (reading.done >= waiting.id or shows(before.resource, waiting.setting, reading)):
             self.dispatcher.confirmed(number, waiting.id)
         self.states[number] = after
+        if self._awaited:
+            self._heard(number)
         site = self.site()
         power = site_power(site, now, self._rules)
         if crosses(power, self.limit(now), self._memory):

@@ -57,6 +57,10 @@ class RdrDesk:
             return RdrAnswer(RdrResult.PENDING, "asked already")
         request = RdrRequest(state.resource.name, number, watts, for_s)
         now = engine.clock.now()
+        if awaited := engine.awaited():
+            why = f"{request.resource} asks {watts:.0f} W back: not heard since the restart: {', '.join(awaited[:5])}"
+            seen = Decision(Rule.RDR, now.wall, engine.power().watts, engine.limit(now), why)
+            return self._settle(request, RdrResult.DENIED, seen)
         result, decision, action = answer_rdr(engine.site(), engine.timeline(), engine.rules(), request, now)
         if result is RdrResult.PENDING:
             above = self._above()

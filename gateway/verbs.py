@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import OperatorError
+from gateway.field.describe import describe
 from gateway.journal.plain import to_plain
 from gateway.site.command import Source
 from gateway.site.decision import Decision
@@ -63,8 +64,8 @@ class Verbs:
             "futile": engine.memory().futile,
             "failsafe": engine.memory().failsafe,
             "algorithm": "Priority",
-            "devices": [self._device(s, now.mono) for s in sorted(engine.states.values(), key=_by_number)],
-            "upstreams": [{"name": u.name, **u.status()} for u in engine.upstreams],
+            "devices": self._devices(now.mono),
+            "upstreams": self._upstreams(),
             "field": self._field(),
             "outbox": self._daemon.outbox_status(),
             "journal": engine.journal.status(),
@@ -80,6 +81,21 @@ class Verbs:
             "rdr": [to_plain(entry) for entry in engine.rdr.log],
             "price": None,
         }
+
+    def _upstreams(self) -> list[dict[str, Any]]:
+        return [
+            {"name": u.name, "protocol": self._daemon.protocol_of(u.name), **u.status()} for u in self._engine.upstreams
+        ]
+
+    def _devices(self, mono: float) -> list[dict[str, Any]]:
+        """Those that came, and those that the configuration names and nobody has heard of yet."""
+        states = dict(self._engine.states)
+        for device in self._daemon.config.device:
+            if device.number not in states:
+                states[device.number] = ResourceState(describe(device, self._daemon.config.control, None), False)
+        links = {device.number: device.link for device in self._daemon.config.device}
+        shown = [self._device(states[number], mono) for number in sorted(states)]
+        return [{**line, "link": line["link"] or links.get(line["number"])} for line in shown]
 
     def _field(self) -> list[dict[str, Any]]:
         parts = [part for adapter in self._daemon.field if (part := _part(adapter)) is not None]
@@ -180,10 +196,6 @@ class Verbs:
             raise OperatorError(f"number: there is no device {number}")
         self._engine.forget(number, "disconnected by the operator")
         return f"device {number} is disconnected"
-
-
-def _by_number(state: ResourceState) -> int:
-    return state.resource.number
 
 
 def _part(adapter: object) -> dict[str, Any] | None:

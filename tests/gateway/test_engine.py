@@ -14,6 +14,7 @@ from gateway.site.command import Source
 from gateway.site.event import RdrResult
 from gateway.site.resource import Setting
 from tests.support.site import FakeUpstream, Site
+from tests.support.wait import until
 
 
 @pytest_asyncio.fixture
@@ -127,6 +128,21 @@ async def test_a_restart_takes_up_the_running_event_and_what_is_held(make) -> No
     assert site.power_w == 120, "what was held before the restart comes back after the event"
 
 
+async def test_after_a_restart_nothing_is_given_back_before_everybody_was_heard(make) -> None:
+    site = make(60.0, 60.0)
+    await site.engine.take_event(site.event(90.0))
+    await site.turn(2)
+    await site.restart()
+    site.engine.appeared(site.field, site.field.lamps[1].resource)
+    site.field.report(1)
+    await site.turn(5)
+    assert not site.field.lamps[1].on, "led-2 may still draw its 60 W"
+    answer = site.engine.asked_back(1, 60.0, 60.0)
+    assert (answer.result, "not heard since the restart: led-2" in answer.why) == (RdrResult.DENIED, True)
+    await site.turn(60)
+    assert site.field.lamps[1].on, "a lease later led-2 counts as gone"
+
+
 async def test_a_deaf_lamp_is_told_twice_alarmed_and_the_next_is_shed(make) -> None:
     site = make(60.0, 60.0)
     site.field.lamps[1].deaf = True
@@ -168,6 +184,7 @@ async def test_rdr_beyond_the_margin_is_asked_upwards(make, answer, result: RdrR
     assert site.engine.asked_back(1, 60.0, 300.0).result is RdrResult.PENDING, "one request in flight a device"
     await site.turn(3)
     assert above.asked == [(1, 60.0)]
+    await until(lambda: site.field.answers, what="the answer, once the grant is on disk")
     ((number, given),) = site.field.answers
     assert (number, given.result) == (1, result)
     assert why in given.why
