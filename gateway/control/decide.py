@@ -183,6 +183,9 @@ class _Pass:
         now, rules, memory = self.now, self.rules, self.memory
         if not self.power.certain or memory.failsafe or now.mono < memory.restore_not_before:
             return
+        if self.power.underway and self.site.has_meter:
+            # The meter may show a shed already that its device has not confirmed yet: it would count twice.
+            return
         if memory.last_restore_at is not None and 0 <= now.mono - memory.last_restore_at < rules.pass_s - EQUAL_W:
             return
         bound, _ = self._bound()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gateway.clock import Instant
-from gateway.control.effects import OFF, runs, setting_power
+from gateway.control.effects import OFF, runs
 from gateway.control.power import counted_power, unanswered
 from gateway.control.rules import Rules
 from gateway.site.picture import ResourceState
@@ -31,15 +31,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One resource that can be shed. ``steps`` ascend by what they take and leave it running.
+    """One resource that can be shed.
 
-    ``span_w``: as much can be taken in any amount (0: only the steps), in multiples of ``step_w`` of what is left.
-    ``sign``: 1 for a load under the import limit, -1 for a generator under the export limit.
+    ``level``: it can be dimmed by so many steps, each worth the same. ``span_w``: so much can be taken in any amount,
+    in multiples of ``step_w`` of what is left. ``sign``: 1 for a load under the import limit, -1 for a generator
+    under the export limit.
     """
 
     state: ResourceState
     power_w: float
-    steps: tuple[Choice, ...] = ()
+    level: int = 0
     off: Choice | None = None
     span_w: float = 0.0
     step_w: float = 0.0
@@ -51,15 +52,24 @@ class Item:
             return self.off
         if self.span_w > NOTHING_W:
             return self._taking(self.span_w)
-        return self.steps[-1] if self.steps else None
+        return self._dimmed(self.level) if self.level > 0 else None
+
+    def most_w(self, switching: bool) -> float:
+        """How many W that takes."""
+        if switching and self.off is not None:
+            return self.off.cut_w
+        if self.span_w > NOTHING_W:
+            return self.span_w
+        return self.level * self._a_step()
 
     def at_least(self, watts: float, switching: bool = True) -> Choice | None:
         """What takes the least of all that take so much."""
         if self.span_w >= watts - EQUAL_W:
             return self._taking(min(watts, self.span_w))
-        for choice in self.steps:
-            if choice.cut_w >= watts - EQUAL_W:
-                return choice
+        if self.level > 0:
+            steps = max(math.ceil((watts - EQUAL_W) / self._a_step()), 1)
+            if steps <= self.level:
+                return self._dimmed(steps)
         if switching and self.off is not None and self.off.cut_w >= watts - EQUAL_W:
             return self.off
         return None
@@ -75,9 +85,10 @@ class Item:
                 room = abs(self.power_w) - left
             if room > NOTHING_W:
                 return self._taking(room)
-        for choice in reversed(self.steps):
-            if choice.cut_w <= watts + EQUAL_W:
-                return choice
+        if self.level > 0:
+            steps = min(math.floor((watts + EQUAL_W) / self._a_step()), self.level)
+            if steps > 0:
+                return self._dimmed(steps)
         return None
 
     def choices(self, watts: float, switching: bool) -> list[Choice]:
@@ -88,8 +99,18 @@ class Item:
             some.append(self.off)
         if NOTHING_W < self.span_w < watts:
             some.append(self._taking(self.span_w))
-        some.extend(choice for choice in reversed(self.steps) if choice.cut_w < watts)
+        if self.level > 0:
+            below = min(math.ceil(watts / self._a_step()) - 1, self.level)
+            some.extend(self._dimmed(steps) for steps in range(below, 0, -1))
         return some
+
+    def _a_step(self) -> float:
+        """W of one dimming step: a lamp at step d draws d + 1 parts of ten."""
+        return self.power_w / (self.level + 1)
+
+    def _dimmed(self, steps: int) -> Choice:
+        cut = steps * self._a_step()
+        return Choice(cut, Setting(on=True, level=self.level - steps), self.power_w - cut)
 
     def _taking(self, watts: float) -> Choice:
         left = abs(self.power_w) - watts
@@ -141,7 +162,8 @@ def load_item(state: ResourceState, now: Instant, rules: Rules) -> Item | None:
         off = Choice(power, pause, 0.0, True) if may_switch else None
         return Item(state, power, off=off, span_w=max(power - max(point.min_w, 0.0), 0.0), step_w=point.step_w)
     off = Choice(power, OFF, 0.0, True) if state.resource.switch and may_switch else None
-    return Item(state, power, _dimmings(state, power) if state.resource.levels else (), off)
+    level = runs(state).level if state.resource.levels else None
+    return Item(state, power, level or 0, off)
 
 
 def panel_item(state: ResourceState, now: Instant, rules: Rules) -> Item | None:
@@ -154,16 +176,3 @@ def panel_item(state: ResourceState, now: Instant, rules: Rules) -> Item | None:
         off = Choice(-power, OFF, 0.0, True) if state.resource.switch and off_barred(state, now) <= 0 else None
         return Item(state, power, off=off, sign=-1)
     return Item(state, power, span_w=-power, step_w=point.step_w, sign=-1)
-
-
-def _dimmings(state: ResourceState, power: float) -> tuple[Choice, ...]:
-    level = runs(state).level
-    if level is None:
-        return ()
-    steps = []
-    for lower in range(level - 1, -1, -1):
-        setting = Setting(on=True, level=lower)
-        target = setting_power(state, setting)
-        if power - target > NOTHING_W:
-            steps.append(Choice(power - target, setting, target))
-    return tuple(steps)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from gateway.control.items import EQUAL_W, Choice, Item
 
-# Beyond so many candidates, or so many partial plans looked at, the greedy plan stands: a pass takes milliseconds.
+# Beyond so many candidates, or so many partial plans looked at, the greedy plan stands: a pass must not take
+# longer than the wire does.
 MOST_ITEMS = 12
-MOST_LOOKS = 1500
+MOST_LOOKS = 300
 
 # Two plans that lose this much more or less are alike; the one with fewer actions is taken.
 ALIKE_W = 1.0
@@ -16,12 +17,10 @@ Chosen = list[tuple[Item, Choice]]
 
 def least_cut(items: list[Item], need_w: float, room_w: float) -> Chosen:
     """What to take from these items to cut ``need_w``, never more than ``room_w``; all of it if that is too little."""
-    dimmed = sum(choice.cut_w for choice in (item.most(False) for item in items) if choice is not None)
-    everything = [(item, choice) for item in items if (choice := item.most()) is not None]
-    total = sum(choice.cut_w for _, choice in everything)
+    total = sum(item.most_w(True) for item in items)
     if total <= need_w + EQUAL_W and total <= room_w + EQUAL_W:
-        return everything
-    switching = dimmed < need_w - EQUAL_W
+        return [(item, choice) for item in items if (choice := item.most()) is not None]
+    switching = sum(item.most_w(False) for item in items) < need_w - EQUAL_W
     greedy = _greedy(items, need_w, switching)
     if _cut(greedy) > room_w + EQUAL_W:
         greedy = _filled(items, min(need_w, room_w), room_w)
@@ -34,7 +33,7 @@ def _greedy(items: list[Item], need_w: float, switching: bool) -> Chosen:
     """The largest first, the last one only as far as is needed."""
     left = need_w
     chosen: Chosen = []
-    waiting = sorted(items, key=lambda item: -_most(item, switching))
+    waiting = sorted(items, key=lambda item: -item.most_w(switching))
     while waiting and left > EQUAL_W:
         enough = [(item, choice) for item in waiting if (choice := item.at_least(left, switching)) is not None]
         if enough:
@@ -51,7 +50,7 @@ def _filled(items: list[Item], need_w: float, room_w: float) -> Chosen:
     """As near to what is needed as the cap allows."""
     chosen: Chosen = []
     cut = 0.0
-    for item in sorted(items, key=lambda item: -_most(item, True)):
+    for item in sorted(items, key=lambda item: -item.most_w(True)):
         if cut >= need_w - EQUAL_W:
             break
         choice = item.at_least(need_w - cut)
@@ -70,10 +69,10 @@ class _Search:
         self.best = start
         self._loss = _cut(start)
         self._need, self._room, self._switching = need_w, room_w, switching
-        self._items = sorted(items, key=lambda item: -_most(item, switching))
+        self._items = sorted(items, key=lambda item: -item.most_w(switching))
         self._rest = [0.0] * (len(items) + 1)
         for i in range(len(items) - 1, -1, -1):
-            self._rest[i] = self._rest[i + 1] + _most(self._items[i], switching)
+            self._rest[i] = self._rest[i + 1] + self._items[i].most_w(switching)
         self._looks = MOST_LOOKS
         self._look(0, 0.0, [])
 
@@ -97,11 +96,6 @@ class _Search:
             self._look(i + 1, cut + choice.cut_w, chosen)
             chosen.pop()
         self._look(i + 1, cut, chosen)
-
-
-def _most(item: Item, switching: bool) -> float:
-    choice = item.most(switching)
-    return 0.0 if choice is None else choice.cut_w
 
 
 def _cut(chosen: Chosen) -> float:

@@ -69,16 +69,11 @@ def import_plan(
             if item is not None:
                 _take_some(plan, item)
     done = {cut[0].resource.number for cut in plan.cuts}
-    groups: dict[tuple[bool, int], list[Item]] = {}
+    groups: dict[tuple[bool, int], list[ResourceState]] = {}
     for state in ranked:
-        if state.resource.number in done:
-            continue
-        item = load_item(state, now, rules)
-        if item is None:
-            continue
-        _note_minimum(plan, item, now)
-        groups.setdefault((state.resource.name in granted, state.resource.priority), []).append(item)
-    _by_priority(plan, groups)
+        if state.resource.number not in done:
+            groups.setdefault((state.resource.name in granted, state.resource.priority), []).append(state)
+    _by_priority(plan, groups, load_item, now, rules)
     return plan
 
 
@@ -88,12 +83,10 @@ def export_plan(site: Site, excess_w: float, rules: Rules, now: Instant) -> Plan
     stores, panels = _sorted_out(site.resources, now, plan, _gives)
     for state in stores:
         _charge(plan, state, now, rules)
-    groups: dict[tuple[bool, int], list[Item]] = {}
+    groups: dict[tuple[bool, int], list[ResourceState]] = {}
     for state in panels:
-        item = panel_item(state, now, rules)
-        if item is not None:
-            groups.setdefault((False, state.resource.priority), []).append(item)
-    _by_priority(plan, groups)
+        groups.setdefault((False, state.resource.priority), []).append(state)
+    _by_priority(plan, groups, panel_item, now, rules)
     return plan
 
 
@@ -187,8 +180,10 @@ def _store(plan: Plan, state: ResourceState, now: Instant, rules: Rules, headroo
     target = max(power - need, lowest)
     if point.step_w > 0:
         # Rounded towards more relief, but never over the cap.
-        rounding = math.floor if need < plan.room_w else math.ceil
-        target = max(rounding(target / point.step_w - 1e-9) * point.step_w, lowest)
+        stepped = max(math.floor(target / point.step_w + 1e-9) * point.step_w, lowest)
+        if power - stepped > plan.room_w + EQUAL_W:
+            stepped = math.ceil(target / point.step_w - 1e-9) * point.step_w
+        target = stepped
     if power - target > NOTHING_W:
         plan.take(state, power, Choice(power - target, Setting(setpoint_w=target), target))
 
@@ -204,7 +199,10 @@ def _charge(plan: Plan, state: ResourceState, now: Instant, rules: Rules) -> Non
         highest = max(point.max_w, 0.0)
     target = min(power + plan.need_w, highest)
     if point.step_w > 0:
-        target = min(math.ceil(target / point.step_w - 1e-9) * point.step_w, highest)
+        stepped = min(math.ceil(target / point.step_w - 1e-9) * point.step_w, highest)
+        if stepped - power > plan.room_w + EQUAL_W:
+            stepped = math.floor(target / point.step_w + 1e-9) * point.step_w
+        target = stepped
     if target - power > NOTHING_W:
         plan.take(state, power, Choice(target - power, Setting(setpoint_w=target), target))
 
@@ -233,11 +231,20 @@ def _take_some(plan: Plan, item: Item) -> None:
         plan.take(item.state, item.power_w, choice)
 
 
-def _by_priority(plan: Plan, groups: dict[tuple[bool, int], list[Item]]) -> None:
+def _by_priority(
+    plan: Plan,
+    groups: dict[tuple[bool, int], list[ResourceState]],
+    item_of: Callable[[ResourceState, Instant, Rules], Item | None],
+    now: Instant,
+    rules: Rules,
+) -> None:
     """All of a smaller number before any of a greater."""
     for rank in sorted(groups):
         need = plan.need_w
         if need <= EQUAL_W:
             return
-        for item, choice in least_cut(groups[rank], need, plan.room_w):
+        items = [item for state in groups[rank] if (item := item_of(state, now, rules)) is not None]
+        for item in items:
+            _note_minimum(plan, item, now)
+        for item, choice in least_cut(items, need, plan.room_w):
             plan.take(item.state, item.power_w, choice)
