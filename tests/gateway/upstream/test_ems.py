@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import aiomqtt
 import pytest
 
 from gateway.clock import ScaledClock
@@ -40,7 +41,7 @@ async def test_the_session_is_set_up_in_the_documented_order(mosquitto: Mosquitt
         assert up(rig)
 
 
-async def test_close_says_disconnected_and_a_broken_link_does_by_its_last_will(mosquitto: Mosquitto) -> None:
+async def test_close_says_disconnected_once_and_nothing_after(mosquitto: Mosquitto) -> None:
     async with Rig(mosquitto.port) as rig:
         await until(lambda: rig.ems.of(mir.EmaConnected))
         await rig.upstream.close()
@@ -49,9 +50,14 @@ async def test_close_says_disconnected_and_a_broken_link_does_by_its_last_will(m
         await rig.end(rig.upstream)
         assert len(rig.ems.of(mir.EmaDisconnected)) == 1
         assert not rig.ems.stored
-        assert rig.upstream._link.settings.will is not None
-        assert rig.upstream._link.settings.will.topic == "EMS/disconnected"
-        assert rig.upstream._link.settings.will.payload == b"gw/1/x"
+
+
+async def test_an_abrupt_end_is_told_by_the_last_will(mosquitto: Mosquitto) -> None:
+    async with Rig(mosquitto.port) as rig:
+        await until(lambda: rig.ems.of(mir.EmaConnected))
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port, identifier="smartema-gw1-ems"):
+            await until(lambda: rig.ems.of(mir.EmaDisconnected), what="the last will")
+        await until(lambda: len(rig.ems.of(mir.EmaConnected)) == 2, 20, "a new session")
 
 
 @pytest.mark.parametrize("opt_in", [True, False])
