@@ -1,0 +1,206 @@
+"""RDR, device commands, reports and presence, on a clock moved by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from headend.ems import views
+from headend.ems.errors import Conflict, Unknown
+from headend.ems.state import Rdr, ReportCount
+from tests.headend.support import Bench
+from tests.support.wait import until
+
+
+def _why(bench: Bench) -> list[Rdr]:
+    seen: list[Rdr] = []
+    bench.service.book.on_change.append(
+        lambda change: seen.append(Rdr(**change.data)) if change.kind == "rdr" else None
+    )
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("policy", "limits", "power", "asks", "expected"),
+    [
+        # policy  limits                       power of gw/1, gw/2   who asks what       granted or denied
+        ("deny", "gw/1=9000", "100 0", "gw/1/4:60", "denied"),
+        ("grant", "", "100 0", "gw/1/4:60", "granted"),
+        ("limit", "", "100 0", "gw/1/4:60", "denied"),  # no limit, nothing to grant from
+        ("limit", "gw/1=160", "100 0", "gw/1/4:60", "granted"),
+        ("limit", "gw/1=159", "100 0", "gw/1/4:60", "denied"),
+        ("limit", "gw/1=200", "100 0", "gw/1/4:60 gw/1/5:60", "granted denied"),  # the first is not read back yet
+        ("limit", "gw/1=200", "100 0", "gw/1/4:60 gw/1/4:60", "granted granted"),  # the same device again
+        ("limit", "total=200", "100 50", "gw/1/4:60", "denied"),
+        ("limit", "total=210", "100 50", "gw/1/4:60 gw/2/4:1", "granted denied"),
+        ("limit", "total=900 gw/1=110", "100 50", "gw/1/4:60 gw/2/4:60", "denied granted"),
+        ("limit", "gw/1=900", "- 50", "gw/1/4:60", "denied"),  # power not known: worst case
+        ("limit", "total=900", "100 -", "gw/1/4:60", "denied"),  # another's power is not known
+    ],
+)
+async def test_rdr(bench: Bench, policy: str, limits: str, power: str, asks: str, expected: str) -> None:
+    bench.register("gw/1", "gw/2")
+    await bench.service.rdr.set_policy(policy)
+    for limit in limits.split():
+        scope, _, watts = limit.partition("=")
+        await bench.service.set_limit(scope, float(watts))
+    for name, watts in zip(("gw/1", "gw/2"), power.split(), strict=True):
+        if watts != "-":
+            bench.report(name, "1", float(watts))
+    bench.head.take()
+    results = _why(bench)
+    for ask in asks.split():
+        device, _, watts = ask.partition(":")
+        ema, number = device.rsplit("/", 1)
+        bench.service.asked(ema, "mqtt", int(number), float(watts))
+    assert [rdr.state for rdr in results] == expected.split()
+    assert [line.split()[-1] for line in bench.head.take() if line.startswith("rdr")] == expected.split()
+    assert all(rdr.why for rdr in results)
+
+
+async def test_a_grant_is_room_again_when_the_reading_must_show_it(bench: Bench) -> None:
+    bench.register("gw/1")
+    await bench.service.set_limit("gw/1", 200)
+    bench.report("gw/1", "1", 100)
+    results = _why(bench)
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    await bench.pass_time(bench.settings.rdr_hold_s + 1)
+    bench.report("gw/1", "2", 100)  # the lamp was not switched on after all
+    bench.service.asked("gw/1", "mqtt", 5, 60)
+    assert [rdr.state for rdr in results] == ["granted", "granted"]
+
+
+async def test_an_old_power_is_no_ground_for_a_grant(bench: Bench) -> None:
+    bench.register("gw/1")
+    await bench.service.set_limit("gw/1", 900)
+    bench.report("gw/1", "1", 100)
+    await bench.pass_time(bench.settings.stale_s + 1)
+    results = _why(bench)
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    assert (results[0].state, results[0].why) == ("denied", "power of gw/1 is not known now")
+
+
+async def test_an_operator_answers_by_hand_in_time(bench: Bench) -> None:
+    bench.register("gw/1")
+    await bench.service.rdr.set_policy("manual")
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    bench.service.asked("gw/1", "mqtt", 4, 60)  # the same, still waiting
+    bench.service.asked("gw/1", "mqtt", 5, 60)
+    assert bench.head.take() == []
+    bench.service.rdr.answer(1, True, "kim")
+    await bench.pass_time(2)
+    assert bench.head.take() == ["rdr gw/1 4 granted", "rdr gw/1 5 denied"]
+    with pytest.raises(Conflict):
+        bench.service.rdr.answer(2, True, "kim")
+    with pytest.raises(Unknown):
+        bench.service.rdr.answer(9, True, "kim")
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after", "state"),
+    [
+        ("off", "on 5", "off 5", "confirmed"),
+        ("on", "off 5", "on 5", "confirmed"),
+        ("off", "on 5", "on 5", "sent"),
+        ("up", "on 5", "on 6", "confirmed"),
+        ("up", "on 9", "on 9", "confirmed"),  # it goes no higher
+        ("down", "on 5", "on 4", "confirmed"),
+        ("down", "on 5", "on 6", "sent"),
+    ],
+)
+async def test_a_command_is_confirmed_by_the_device(
+    bench: Bench, action: str, before: str, after: str, state: str
+) -> None:
+    def tell(words: str) -> None:
+        on, level = words.split()
+        bench.device("gw/1", 4, on=on == "on", dimming=int(level))
+
+    bench.register("gw/1")
+    tell(before)
+    command = bench.service.commands.send("gw/1", 4, action, "kim")
+    tell(after)
+    assert command.state == state
+
+
+async def test_a_command_nobody_confirms_is_said_again_and_fails_but_a_step_is_said_once(bench: Bench) -> None:
+    bench.register("gw/1")
+    bench.device("gw/1", 4, on=True, dimming=5)
+    bench.device("gw/1", 5, on=True, dimming=5)
+    off = bench.service.commands.send("gw/1", 4, "off", "kim")
+    up = bench.service.commands.send("gw/1", 5, "up", "kim")
+    await bench.pass_time(bench.settings.command_s + 1)
+    assert sorted(bench.head.take()) == ["control gw/1 4 off"] * 3 + ["dim gw/1 5 up"]
+    assert (off.state, up.state) == ("failed", "failed")
+
+
+async def test_commands_need_somebody_to_carry_them_out(bench: Bench) -> None:
+    bench.register("gw/1")
+    bench.device("gw/1", 4, on=True)
+    bench.device("gw/1", 5, connected=False)
+    with pytest.raises(Unknown):
+        bench.service.commands.send("gw/2", 4, "on", "kim")
+    with pytest.raises(Unknown):
+        bench.service.commands.send("gw/1", 9, "on", "kim")
+    with pytest.raises(Conflict):
+        bench.service.commands.send("gw/1", 5, "on", "kim")
+    bench.service.disconnected("gw/1")
+    with pytest.raises(Conflict):
+        bench.service.commands.send("gw/1", 4, "on", "kim")
+
+
+async def test_reports_and_devices_are_acknowledged_after_the_commit(bench: Bench) -> None:
+    bench.register("gw/1")
+    bench.report("gw/1", "1", 100)
+    bench.report("gw/1", "1", 100)
+    bench.device("gw/1", 4, acknowledge=True, on=True)
+    assert bench.head.take() == []  # nothing before the disk has it
+    await until(lambda: len(bench.head.sent) == 3)
+    assert sorted(bench.head.take()) == ["device gw/1 4 came", "report gw/1 1", "report gw/1 1"]
+    assert await bench.store.counts() == {"gw/1": ReportCount(1, 1)}
+
+
+async def test_an_old_report_does_not_replace_what_is_known_of_now(bench: Bench) -> None:
+    bench.register("gw/1")
+    bench.report("gw/1", "2", 200, at=bench.now)
+    bench.report("gw/1", "1", 900, at=bench.now - 3000)
+    ema = bench.service.book.emas["gw/1"]
+    assert (ema.power_w, bench.service.book.power(ema)) == (200, 200)
+
+
+async def test_a_silent_ema_is_gone_and_back_with_its_next_word(bench: Bench) -> None:
+    bench.register("gw/1")
+    await bench.pass_time(200)
+    assert not bench.service.book.emas["gw/1"].connected
+    bench.report("gw/1", "1", 5)
+    assert bench.service.book.emas["gw/1"].connected
+
+
+async def test_numbers_of_strangers_do_not_fill_the_memory() -> None:
+    bench = await Bench(most_emas=3, most_devices=2).start()
+    try:
+        for number in range(1, 50):
+            bench.register(f"gw/{number}")
+            bench.device("gw/1", number)
+        assert (len(bench.service.book.emas), len(bench.service.book.devices)) == (3, 2)
+        assert bench.service.refused > 50
+    finally:
+        await bench.stop()
+
+
+async def test_the_first_screen_says_what_is_wrong(bench: Bench) -> None:
+    bench.register("gw/1", "gw/2", "gw/3")
+    event = await bench.service.events.create(100, bench.now, bench.now + 3600, ["gw/1", "gw/2", "gw/3"])
+    bench.service.answered("gw/1", "mqtt", event.id, 0, True)
+    bench.service.answered("gw/2", "mqtt", event.id, 0, False)
+    bench.service.disconnected("gw/3")
+    await bench.service.events.change(event.id, value_w=90)
+    await bench.pass_time(61)
+    bench.report("gw/1", "1", 150, generate_w=-20, storage_w=10)
+    bench.report("gw/2", "1", 50)
+    seen = views.overview(bench.service.book, bench.service.events, "UTC", "limit")
+    assert (seen.flow.grid_w, seen.flow.load_w, seen.flow.not_known) == (200, 210, [])
+    assert [(alarm.kind, alarm.ema) for alarm in seen.alarms] == [
+        ("over", "gw/1"),
+        ("optout", "gw/2"),
+        ("offline", "gw/3"),
+    ]
+    assert [(ema.name, ema.state) for ema in seen.emas] == [("gw/1", "alarm"), ("gw/2", "limited"), ("gw/3", "offline")]
