@@ -18,13 +18,12 @@ from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
 from gateway.errors import TransientError
 from gateway.links.mir2017 import client as link
 from gateway.links.mir2017 import messages as wire
-from gateway.site.command import Source
-from gateway.site.resource import Setting
 from gateway.transport.backoff import Backoff
 from gateway.transport.mqtt import LinkState, MqttLink
 from gateway.upstream.base import OutboxReader, UpperInputs
 from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_events import EventDesk
+from gateway.upstream.ems_jobs import Jobs
 from gateway.upstream.ems_reports import ReportDesk
 from gateway.upstream.ems_translate import settings_of
 
@@ -35,9 +34,8 @@ SETUP_MOST_S = 20.0
 # Answers are missing and nothing at all was heard for so long: the EMS may not know us any more.
 SILENT_S = 60.0
 SILENT_POLLS = 5
-# Settings and dimming steps that wait to be carried out; more is a flood.
-MOST_JOBS = 1000
 PULLING, ON_REQUEST = (2, 3), 3
+REPORTS = "reports"
 
 
 class EmsUpstream:
@@ -87,7 +85,7 @@ class EmsUpstream:
             self._not_acknowledged,
         )
         self._events = EventDesk(self.name, inputs, self._client, self._deadlines, rng, self._post, self._log)
-        self._jobs: asyncio.Queue[link.EventReceived | link.DeviceControl | link.Dimming] = asyncio.Queue(MOST_JOBS)
+        self._jobs = Jobs(self.name, inputs, self._events, self._log)
         self._rdrs: dict[int, asyncio.Future[tuple[bool, str]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_due = False
@@ -95,9 +93,9 @@ class EmsUpstream:
         self._duration_s = 0.0
         self._next_poll = 0.0
         self._heard = 0.0
-        self._silent = False  # said so already
+        self._silent: set[str] = set()  # what was said already
         self._refused_topics: set[str] = set()
-        self._count = dict.fromkeys(("polls", "events", "sessions", "dropped"), 0)
+        self._count = dict.fromkeys(("sessions", "polls"), 0)
 
     # Upstream
 
@@ -109,7 +107,7 @@ class EmsUpstream:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._link.run())
                 group.create_task(self._deadlines.run())
-                group.create_task(self._work())
+                group.create_task(self._jobs.run())
         finally:
             self._loop = None
 
@@ -151,6 +149,8 @@ class EmsUpstream:
             "mode": self._config.mode,
             "poll_s": self._duration_s if self._config.mode in PULLING else None,
             **self._count,
+            "events": self._jobs.events,
+            "dropped": self._jobs.dropped,
             "sent": self._desk.sent,
             "resent": self._desk.resent,
             "acknowledged": self._desk.window.acknowledged,
@@ -185,12 +185,12 @@ class EmsUpstream:
         self._post(self._client.connected())
 
     def _not_set_up(self) -> None:
-        self._say_silent(f"does not answer {self._client.step.value}")
+        self._say_silent("set-up", f"does not answer {self._client.step.value}")
         self._begin()
 
-    def _say_silent(self, what: str) -> None:
-        level = logging.DEBUG if self._silent else logging.WARNING
-        self._silent = True
+    def _say_silent(self, kind: str, what: str) -> None:
+        level = logging.DEBUG if kind in self._silent else logging.WARNING
+        self._silent.add(kind)
         self._log.log(level, "%s: the EMS at %s %s; trying again", self.name, self._link.settings.address, what)
 
     def _session_up(self, duration_s: float) -> None:
@@ -208,7 +208,7 @@ class EmsUpstream:
     def _poll(self) -> None:
         now = self._clock.monotonic()
         if now - self._heard > max(SILENT_S, SILENT_POLLS * self._duration_s):
-            self._say_silent("does not answer polls")
+            self._say_silent("polls", "does not answer polls")
             self._begin()
             return
         self._count["polls"] += 1
@@ -235,16 +235,17 @@ class EmsUpstream:
             self._deadlines.after("setup", ANSWER_S, self._not_set_up)
 
     def _happened(self, output: link.ClientOutput) -> None:
-        if self._silent and not isinstance(output, link.Refused):
-            self._silent = False
-            self._log.info("%s: the EMS answers again", self.name)
+        acknowledged = isinstance(output, link.ReportAcknowledged | link.DeviceAcknowledged)
+        if mended := self._silent if acknowledged else self._silent - {REPORTS}:
+            self._silent = self._silent - mended
+            self._log.info("%s: the EMS at %s answers again", self.name, self._link.settings.address)
         match output:
             case link.ReportAcknowledged(request_id=number):
                 self._desk.report_acknowledged(number)
             case link.DeviceAcknowledged(number=number, connected=connected):
                 self._desk.device_acknowledged(number, connected)
             case link.EventReceived() | link.DeviceControl() | link.Dimming():
-                self._job(output)
+                self._jobs.put(output)
             case link.EventAcknowledged(event_id=event_id):
                 self._events.acknowledged(event_id)
             case link.ReportRequested():
@@ -264,32 +265,6 @@ class EmsUpstream:
         level = logging.WARNING if first else logging.DEBUG
         self._log.log(level, "%s: refused a message on %s: %s", self.name, refused.topic, refused.reason)
 
-    def _job(self, job: link.EventReceived | link.DeviceControl | link.Dimming) -> None:
-        try:
-            self._jobs.put_nowait(job)
-        except asyncio.QueueFull:
-            level = logging.DEBUG if self._count["dropped"] else logging.WARNING
-            self._count["dropped"] += 1
-            self._log.log(level, "%s: %d messages wait to be carried out; dropped one", self.name, MOST_JOBS)
-
-    async def _work(self) -> None:
-        """Carry out, one after another, what takes its time."""
-        while True:
-            job = await self._jobs.get()
-            try:
-                match job:
-                    case link.EventReceived(event=event):
-                        self._count["events"] += 1
-                        await self._events.take(event)
-                    case link.DeviceControl(number=number, on=on):
-                        said = await self._inputs.take_setting(number, Setting(on=on), Source.EMS)
-                        self._log.info("%s: dev/%d %s: %s", self.name, number, "on" if on else "off", said)
-                    case link.Dimming(number=number, step=step):
-                        said = await self._inputs.take_dimming(number, step, Source.EMS)
-                        self._log.info("%s: dev/%d dimming %+d: %s", self.name, number, step, said)
-            except Exception:
-                self._log.exception("%s: %s", self.name, job)
-
     def _pump(self) -> None:
         self._pump_due = False
         if not self._closing:
@@ -298,7 +273,7 @@ class EmsUpstream:
     def _not_acknowledged(self) -> bool:
         """Reports are not answered in time. Answers without a number could be taken for those of a second try: there
         only a new set-up clears the way."""
-        self._say_silent("does not acknowledge reports")
+        self._say_silent(REPORTS, "does not acknowledge reports")
         silent = self._clock.monotonic() - self._heard > SILENT_S
         if silent or not self._client.echoes:
             self._begin()

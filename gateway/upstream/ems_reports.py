@@ -66,7 +66,6 @@ class ReportDesk:
         self.window.restart()
 
     def session_up(self) -> None:
-        self._wait.reset()
         self._margin = None
         self.window.restart()
         self.pump()

@@ -101,8 +101,8 @@ class SiteBelow:
 class Ems:
     """An EMS over a real broker, around the Server half: stores, then acknowledges; knows doubles by RequestID."""
 
-    def __init__(self, port: int, duration_ms: int = 100) -> None:
-        self.server = mir.Server(UTC, duration_ms)
+    def __init__(self, port: int, username: str | None = None, password: str | None = None) -> None:
+        self.server = mir.Server(UTC, duration_ms=100)
         self.happened: list[mir.ServerOutput] = []
         self.topics: list[str] = []
         self.stored: list[int] = []  # RequestIDs, each once, in the order they first came
@@ -114,7 +114,13 @@ class Ems:
         self.mute: set[type[object]] = set()  # happenings it does not acknowledge
         self.lab = False  # always RequestID 1
         self.answers_lost = False  # stores a report, and the answer never arrives
-        settings = MqttSettings("127.0.0.1", port, subscriptions=tuple((t, 1) for t in EMS_SUBSCRIPTIONS))
+        settings = MqttSettings(
+            "127.0.0.1",
+            port,
+            username=username,
+            password=password,
+            subscriptions=tuple((t, 1) for t in EMS_SUBSCRIPTIONS),
+        )
         self.link = MqttLink(settings, SystemClock(), random.Random(2), self._received)
 
     def of(self, kind: type) -> list:
@@ -163,12 +169,22 @@ class Ems:
 class Rig:
     """One upstream, its site and outbox, one EMS, all on one broker; ends everything it started."""
 
-    def __init__(self, port: int, mode: int = 1, clock: Clock | None = None, explicit: bool = True) -> None:
+    def __init__(
+        self,
+        port: int,
+        mode: int = 1,
+        clock: Clock | None = None,
+        explicit: bool = True,
+        config: UpstreamConfig | None = None,
+        password: str | None = None,
+        ems: Ems | None = None,
+    ) -> None:
         self.port = port
+        self._config = config or UpstreamConfig(host="127.0.0.1", port=port, mode=mode, timezone="UTC")
+        self._password = password
         self.outbox = MemoryOutbox()
         self.site = SiteBelow()
-        self.ems = Ems(port)
-        self._mode = mode
+        self.ems = ems or Ems(port)
         self._clock = clock or SystemClock()
         self._explicit = explicit
         self.upstream = self.new_upstream()
@@ -176,13 +192,14 @@ class Rig:
 
     def new_upstream(self) -> EmsUpstream:
         return EmsUpstream(
-            UpstreamConfig(host="127.0.0.1", port=self.port, mode=self._mode, timezone="UTC"),
+            self._config,
             EmaConfig(number=1),
             ReportsConfig(explicit=self._explicit),
             self.site,
             self.outbox,
             self._clock,
             random.Random(1),
+            self._password,
         )
 
     def report(self, *bodies: OutboxBody) -> None:

@@ -263,7 +263,7 @@ async def test_an_ems_that_comes_later_is_asked_again_until_it_answers(
     async with Rig(mosquitto.port, clock=ScaledClock(100)) as rig:
         rig.ems.deaf = True
         asked = rig.upstream._setup_wait
-        await until(lambda: rig.upstream._silent and asked._next > 5, what="a second QueryRegistration")
+        await until(lambda: "set-up" in rig.upstream._silent and asked._next > 5, what="a second QueryRegistration")
         assert not up(rig)
         said = [r for r in caplog.records if r.levelname == "WARNING" and "does not answer" in r.message]
         assert len(said) == 1
