@@ -7,7 +7,6 @@ that is not written goes in one transaction, so the file always shows one moment
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections import deque
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.journal.store import Connection, JournalError, transaction
-from gateway.journal.writer import tell
+from gateway.journal.writer import Waiters
 
 Statement = tuple[str, Sequence[Any]]
 Key = tuple[Any, ...]
@@ -49,9 +48,7 @@ class Essential:
         self._kept = decisions_kept
         self._waiting: dict[Key, Statement] = {}
         self._in_flight: _Batch | None = None
-        self._serial = 0  # of the newest change handed in
-        self._done = 0  # of the newest change on disk
-        self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self.waiters = Waiters()
         rows = list(connection.execute("SELECT coalesce(max(n), 0) FROM decision"))
         self._last_n = self._written_n = int(rows[0][0])
         self._trimmed_n = max(self._last_n - decisions_kept, 0)
@@ -66,19 +63,19 @@ class Essential:
     def put(self, key: Key, sql: str, *parameters: Any) -> None:
         """One row's newest form; ``key`` names the row."""
         self._waiting[key] = (sql, parameters)
-        self._serial += 1
+        self.waiters.serial += 1
 
     def withdraw(self, key: Key, on_disk: bool, sql: str, *parameters: Any) -> None:
         """Delete a row, or forget it if no transaction ever took it."""
         self._waiting.pop(key, None)
         if on_disk or (self._in_flight is not None and key in self._in_flight.rows):
             self._waiting[key] = (sql, parameters)
-        self._serial += 1
+        self.waiters.serial += 1
 
     def add_decision(self, decision_id: int, devices: str, body: str) -> None:
         self._last_n += 1
         self._decisions.append((self._last_n, (_INSERT_DECISION, (self._last_n, decision_id, devices, body))))
-        self._serial += 1
+        self.waiters.serial += 1
         while self._decisions[0][0] <= self._written_n and len(self._decisions) > RECENT_DECISIONS:
             self._decisions.popleft()
         if len(self._decisions) > MOST_WAITING_DECISIONS and self._in_flight is None:
@@ -87,30 +84,20 @@ class Essential:
 
     def touch(self) -> None:
         """Commit, though no row changed: for the notes that go with every commit."""
-        self._serial += 1
+        self.waiters.serial += 1
 
     def waiting(self) -> int:
         """Changes that are not on disk."""
         taken = len(self._in_flight.rows) if self._in_flight else 0
-        return len(self._waiting) + taken + self._last_n - self._written_n or int(self._serial > self._done)
-
-    # --- waiting for the disk ---
-
-    def wait(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
-        """A future that ends when all handed in so far is on disk, or could not be written; None: it is already."""
-        if self._done >= self._serial:
-            return None
-        future: asyncio.Future[None] = loop.create_future()
-        self._waiters.append((self._serial, loop, future))
-        return future
+        return len(self._waiting) + taken + self._last_n - self._written_n or int(self.waiters.pending())
 
     # --- the job (see writer.Job) ---
 
     def take(self) -> _Batch | None:
-        if self._done >= self._serial:
+        if not self.waiters.pending():
             return None
         decisions = [row for n, row in self._decisions if n > self._written_n]
-        batch = _Batch(self._waiting, decisions, self._last_n, self._serial)
+        batch = _Batch(self._waiting, decisions, self._last_n, self.waiters.serial)
         batch.extra = self.notes()
         self._waiting = {}
         self._in_flight = batch
@@ -125,7 +112,6 @@ class Essential:
 
     def written(self, batch: _Batch) -> None:
         self._in_flight = None
-        self._done = batch.serial
         for key, (sql, parameters) in batch.rows.items():
             if key[0] == "counter":
                 self.reserved[key[1]] = parameters[1]
@@ -134,19 +120,12 @@ class Essential:
         self._written_n = batch.last_n
         if batch.last_n - self._kept > self._trimmed_n + self._kept // 20:
             self._trimmed_n = batch.last_n - self._kept
-        self._answer(None)
+        self.waiters.written(batch.serial)
 
     def failed(self, batch: _Batch, error: sqlite3.Error) -> None:
         self._in_flight = None
         self._waiting = {**batch.rows, **self._waiting}
-        self._answer(JournalError(f"{self.name} cannot be written: {error}"), batch.serial)
-
-    def _answer(self, error: JournalError | None, upto: int = 0) -> None:
-        upto = upto or self._done
-        for serial, loop, future in self._waiters:
-            if serial <= upto:
-                tell(loop, lambda future=future: _settle(future, error))  # type: ignore[misc]
-        self._waiters = [waiter for waiter in self._waiters if waiter[0] > upto]
+        self.waiters.failed(batch.serial, JournalError(f"{self.name} cannot be written: {error}"))
 
     def close(self) -> None:
         with self._file:
@@ -175,12 +154,3 @@ class Essential:
                 (before, after, mark, mark, most),
             )
         )
-
-
-def _settle(future: asyncio.Future[None], error: JournalError | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)

@@ -32,7 +32,7 @@ from gateway.journal.store import (
     set_aside,
     transaction,
 )
-from gateway.journal.writer import Writer
+from gateway.journal.writer import Waiters, Writer
 from gateway.site.command import Command, CommandState
 from gateway.site.decision import Decision
 from gateway.site.event import DrEvent, Grant, Loan
@@ -360,8 +360,11 @@ class Journal:
 
         Raise ``JournalError`` when it could not be written; it stays in memory, in order, and is tried again.
         """
+        await self._written(self._essential.waiters)
+
+    async def _written(self, waiters: Waiters) -> None:
         with self._lock:
-            future = self._essential.wait(asyncio.get_running_loop())
+            future = waiters.wait(asyncio.get_running_loop())
             if future is not None:
                 self._writer.hurry()
         if future is not None:
@@ -387,6 +390,11 @@ class Journal:
     def readers(self) -> tuple[str, ...]:
         """Upstreams that have a reader, of earlier starts too: one that is configured no more must be dropped."""
         return self._outbox.names()
+
+    async def outbox_written(self) -> None:
+        """Return when the outbox's file has all that was appended and acknowledged so far (a kill cannot take it; a
+        power cut can). Raise ``JournalError``."""
+        await self._written(self._outbox.waiters)
 
     def drop_reader(self, upstream: str) -> None:
         self._outbox.drop_reader(upstream)

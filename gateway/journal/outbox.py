@@ -21,9 +21,10 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.config.model import JournalConfig
 from gateway.errors import PeerError
-from gateway.journal import plain
+from gateway.journal import rows
 from gateway.journal.spans import Spans, boot_and_seq, footprint, position
-from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, is_damage, rollback
+from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, JournalError, is_damage, rollback
+from gateway.journal.writer import Waiters
 from gateway.site.report import DeviceNotice, OutboxBody, Record, SiteReport
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class _Batch:
     cursors: list[tuple[str, int, int]]
     gone: tuple[str, ...]
     marks: tuple[tuple[str, int], ...]
-    version: int
+    serial: int  # 0: there is more to write than this
 
 
 class Reader:
@@ -122,7 +123,7 @@ class Outbox:
         self._recent_bytes = 0
         self._unwritten: deque[_Entry] = deque()
         self._unwritten_bytes = 0
-        self._version = self._written_version = 0
+        self.waiters = Waiters()
         self.marks: dict[str, int] = {}
         self._in_flight: _Batch | None = None
         self._damaged = False
@@ -161,7 +162,7 @@ class Outbox:
             reader.gone = max(reader.gone, lost) + missing
             if missing:
                 missed[upstream] = missing
-        self._version += 1
+        self.waiters.serial += 1
         return missed
 
     def notes(self) -> list[tuple[str, int, int, int]]:
@@ -209,18 +210,16 @@ class Outbox:
         with self.lock:
             self._seq += 1
             record = Record(self.boot, self._seq, body)
+            self._last = place = position(self.boot, self._seq)
             if not self._readers:
-                self._last = position(self.boot, self._seq)
                 return record
-        kind = _KINDS[type(body)]
-        entry = _Entry(position(self.boot, record.seq), record, kind, plain.dumps(body), at)
-        with self.lock:
-            self._last = entry.place
-            self._spans.add(entry.place, footprint(entry.size), at)
+            entry = _Entry(place, record, _KINDS[type(body)], rows.dumps(body), at)
+            size = entry.size
+            self._spans.add(place, footprint(size), at)
             self._recent.append(entry)
-            self._recent_bytes += entry.size
+            self._recent_bytes += size
             self._unwritten.append(entry)
-            self._unwritten_bytes += entry.size
+            self._unwritten_bytes += size
             for reader in self._readers.values():
                 reader.count += 1
             self._bound(at)
@@ -274,11 +273,11 @@ class Outbox:
     # --- bounds (lock held) ---
 
     def _changed(self) -> None:
-        self._version += 1
+        self.waiters.serial += 1
         self.want()
 
     def _bound(self, wall: float) -> None:
-        aged = self._spans.aged(wall, self._most_age_s) if wall else None
+        aged = self._spans.aged(wall, self._most_age_s)
         if aged is not None:
             self._drop_upto(aged)
         while self._spans.size > self._most_size and self._spans.oldest.last < self._last:
@@ -341,7 +340,7 @@ class Outbox:
     def _from_file(self, start: int, most: int) -> list[Record] | None:
         """None: it cannot be read now."""
         try:
-            rows = list(
+            stored = list(
                 self._reading.execute(
                     "SELECT position, kind, size, body FROM record WHERE position > ? ORDER BY position LIMIT ?",
                     (start, most),
@@ -355,10 +354,10 @@ class Outbox:
             return None
         found: list[Record] = []
         size = 0
-        for place, kind, length, body in rows:
+        for place, kind, length, body in stored:
             boot, seq = boot_and_seq(place)
             try:
-                found.append(Record(boot, seq, plain.loads(_CLASSES[kind], body)))
+                found.append(Record(boot, seq, rows.loads(_CLASSES[kind], body)))
             except (KeyError, PeerError) as error:
                 log.warning("record %d.%d of the outbox is not readable and lost: %s", boot, seq, error)
                 with self.lock:
@@ -372,7 +371,7 @@ class Outbox:
     # --- the file: the writer's job (see writer.Job) ---
 
     def take(self) -> _Batch | None:
-        if self._version == self._written_version and not self._unwritten and not self._damaged:
+        if not self.waiters.pending() and not self._damaged:
             return None
         entries: list[_Entry] = []
         size = 0
@@ -381,9 +380,12 @@ class Outbox:
             size += entry.size
             if len(entries) >= BATCH_RECORDS or size >= self._batch_bytes:
                 break
+        more = len(entries) < len(self._unwritten)
         cursors = [(name, r.place, r.gone) for name, r in self._readers.items()]
         marks = {**self.marks, "appended": entries[-1].place if entries else max(self._written, self._floor)}
-        batch = _Batch(entries, self._floor, cursors, tuple(self._gone), tuple(marks.items()), self._version)
+        batch = _Batch(
+            entries, self._floor, cursors, tuple(self._gone), tuple(marks.items()), 0 if more else self.waiters.serial
+        )
         self._gone.clear()
         self._in_flight = batch
         return batch
@@ -417,7 +419,6 @@ class Outbox:
 
     def written(self, batch: _Batch) -> None:
         self._in_flight = None
-        self._written_version = batch.version
         self._written_floor = batch.floor
         if batch.entries:
             last = batch.entries[-1].place
@@ -427,11 +428,13 @@ class Outbox:
                 self._unwritten_bytes -= entry.size
                 entry.body = ""
             self._evict()
-        if self._unwritten:
+        self.waiters.written(batch.serial)
+        if self.waiters.pending():
             self.want()
 
     def failed(self, batch: _Batch, error: sqlite3.Error) -> None:
         self._in_flight = None
+        self.waiters.failed(self.waiters.serial, JournalError(f"{self.name} cannot be written: {error}"))
         self._gone[:0] = [name for name in batch.gone if name not in self._readers]
 
     def _renew(self) -> None:
@@ -445,12 +448,12 @@ class Outbox:
             upto = self._recent[0].place - 1 if self._recent else self._last
             self._drop_upto(upto)
             for entry in self._recent:
-                entry.body = entry.body or plain.dumps(entry.record.body)
+                entry.body = entry.body or rows.dumps(entry.record.body)
             self._unwritten = deque(self._recent)
             self._unwritten_bytes = self._recent_bytes
             self._written = upto
             self._written_floor = self._floor
-            self._version += 1
+            self.waiters.serial += 1
             self.want()
 
 

@@ -40,9 +40,14 @@ def from_plain(cls: type[T], plain: Any) -> T:
 
     Raise ``PeerError`` that names the field and what it held.
     """
-    decode = _decoders.get(cls) or _decoder(cls)
+    decode = decoder(cls)
     result: T = decode(plain)
     return result
+
+
+def decoder(hint: Any) -> Codec:
+    """What reads the plain form of a type hint."""
+    return _decoders.get(hint) or _decoder(hint)
 
 
 def dumps(value: Any) -> str:
@@ -199,14 +204,14 @@ def _union_decoder(hint: Any) -> Codec:
     parts = [part for part in typing.get_args(hint) if part is not type(None)]
     if len(parts) != 1:
         raise TypeError(f"{hint} cannot be read from its plain form: only X | None can")
-    inner = _decoders.get(parts[0]) or _decoder(parts[0])
+    inner = decoder(parts[0])
     return lambda value: None if value is None else inner(value)
 
 
 def _sequence_decoder(hint: Any, origin: type) -> Codec:
     args = typing.get_args(hint)
     if origin is tuple and not (len(args) == 2 and args[1] is Ellipsis):
-        inners = [_decoders.get(arg) or _decoder(arg) for arg in args]
+        inners = [decoder(arg) for arg in args]
 
         def decode_fixed(value: Any) -> Any:
             if type(value) is not list or len(value) != len(inners):
@@ -214,7 +219,7 @@ def _sequence_decoder(hint: Any, origin: type) -> Codec:
             return tuple(inner(item) for inner, item in zip(inners, value, strict=True))
 
         return decode_fixed
-    inner = _decoders.get(args[0]) or _decoder(args[0])
+    inner = decoder(args[0])
 
     def decode(value: Any) -> Any:
         if type(value) is not list:
@@ -228,7 +233,7 @@ def _dict_decoder(hint: Any) -> Codec:
     key, item = typing.get_args(hint)
     if key is not str:
         raise TypeError(f"{hint} cannot be read from its plain form: keys are text")
-    inner = _decoders.get(item) or _decoder(item)
+    inner = decoder(item)
 
     def decode(value: Any) -> Any:
         if type(value) is not dict:
@@ -274,7 +279,7 @@ def _dataclass_decoder(cls: type) -> Codec:
         for spec in fields(cls):
             if spec.init:
                 hint = hints[spec.name]
-                parts.append((spec.name, _decoders.get(hint) or _decoder(hint), _required(spec)))
+                parts.append((spec.name, decoder(hint), _required(spec)))
     except BaseException:
         del _decoders[cls]
         raise

@@ -125,6 +125,8 @@ class Spans:
     def aged(self, wall: float, most_age_s: float) -> int | None:
         """The last position of what is wholly older than that (None: nothing is)."""
         aged = None
+        if not wall:
+            return None
         for span in self._spans:
             if not span.newest_at:
                 continue  # of an untrusted clock: goes with the next span that has a date

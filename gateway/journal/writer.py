@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+from gateway.journal.store import JournalError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,50 @@ class Job(Protocol):
 
     def failed(self, batch: Any, error: sqlite3.Error) -> None:
         """It is not; it stays to be written, before everything newer."""
+
+
+class Waiters:
+    """Who waits until what was handed in is written. ``serial`` counts what was handed in, ``done`` what is written.
+    All under the journal's lock."""
+
+    def __init__(self) -> None:
+        self.serial = 0
+        self.done = 0
+        self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def pending(self) -> bool:
+        return self.done < self.serial
+
+    def wait(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+        """Ends when all handed in so far is written, or raises why it could not be; None: it is already."""
+        if not self.pending():
+            return None
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((self.serial, loop, future))
+        return future
+
+    def written(self, serial: int) -> None:
+        self.done = max(self.done, serial)
+        self._answer(serial, None)
+
+    def failed(self, serial: int, error: JournalError) -> None:
+        self._answer(serial, error)
+
+    def _answer(self, upto: int, error: JournalError | None) -> None:
+        due = [waiter for waiter in self._waiting if waiter[0] <= upto]
+        if due:
+            self._waiting = [waiter for waiter in self._waiting if waiter[0] > upto]
+            for _, loop, future in due:
+                tell(loop, functools.partial(_settle, future, error))
+
+
+def _settle(future: asyncio.Future[None], error: JournalError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 class Writer:
