@@ -36,7 +36,7 @@ RDR_ANSWER_MS = 5000
 
 
 class Agent:
-    """One device. ``changed``: its state is to be told at once. ``safe``: its lease ended, it stands in its safe state.
+    """One device. ``changed``: its state is to be told at once. ``safe``: its lease ended, and no command came since.
 
     ``boot`` counts the starts of this device and must grow over restarts. ``rated_mw`` is the most it draws, or gives.
     """

@@ -56,7 +56,10 @@ class Car(Agent):
         self._steer()
 
     def to_safe(self) -> None:
-        self._offer(0 if self.safe_pause else LEAST_A)
+        # A pause by the limit, not by the switch: a set point alone ends it.
+        self.on = self.on or not self.safe_pause
+        self.limit_mw = 0 if self.safe_pause else LEAST_A * self.step_mw
+        self._steer()
 
     def missing_mw(self) -> int:
         if not self._was_plugged or self.car.need_mwh() == 0:

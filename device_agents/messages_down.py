@@ -127,3 +127,9 @@ class Ack(Message):
 
     def encode(self) -> bytes:
         return ACK
+
+    @staticmethod
+    def decode(body: bytes) -> "Ack":
+        if body != ACK:
+            raise WireError("ack: " + shown(bytes(body[:40])))
+        return Ack()

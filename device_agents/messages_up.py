@@ -127,8 +127,8 @@ class Status(Message):
     """A device's state, ``status``; None is "does not apply". ``done``: id of the last command carried out.
 
     ``mw`` now (negative: it gives), ``mwh`` net energy taken since ``boot``. Ours beyond the reference: ``need_mwh``
-    and ``depart_s`` (seconds from now) say what an EV still wants and until when; ``safe`` is true while it stands in
-    its safe state because its lease ended.
+    and ``depart_s`` (seconds from now) say what an EV still wants and until when; ``safe`` is true from the end of its
+    lease, where it went to its safe state, to the next command.
     """
 
     __slots__ = (

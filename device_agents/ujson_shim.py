@@ -72,10 +72,36 @@ def dumps(value: object) -> str:
     raise ValueError("JSON has no " + type(value).__name__)
 
 
+def _joined(value: object) -> object:
+    """MicroPython's parser leaves the two halves of an escaped pair apart."""
+    if isinstance(value, str):
+        out: list[str] = []
+        high = 0
+        for char in value:
+            code = ord(char)
+            if high and 0xDC00 <= code < 0xE000:
+                out[-1] = chr(0x10000 + ((high - 0xD800) << 10) + code - 0xDC00)
+                high = 0
+            else:
+                out.append(char)
+                high = code if 0xD800 <= code < 0xDC00 else 0
+        return "".join(out)
+    if isinstance(value, list):
+        return [_joined(item) for item in value]
+    if isinstance(value, dict):
+        return {_joined(key): _joined(value[key]) for key in value}
+    return value
+
+
+def _has_pair(text: str | bytes) -> bool:
+    return (b"\\ud" if isinstance(text, bytes) else "\\ud") in text  # type: ignore[operator]
+
+
 def loads(text: str | bytes) -> object:
     """The value of one JSON text. Raise ``ValueError`` for anything else, however deep or broken."""
     try:
-        return _loads(text)
+        value = _loads(text)
+        return _joined(value) if MICROPYTHON and _has_pair(text) else value
     except ValueError:
         raise
     except Exception as err:  # TypeError, RecursionError, MemoryError and more, by interpreter

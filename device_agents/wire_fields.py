@@ -61,7 +61,8 @@ def flag(field: str, value: object) -> bool | None:
 
 
 def string(field: str, value: object, most: int = MAX_TEXT) -> str:
-    if not isinstance(value, str) or len(value) > most:
+    # Half a surrogate pair is no character, and nothing could print it.
+    if not isinstance(value, str) or len(value) > most or any([0xD800 <= ord(c) < 0xE000 for c in value]):
         raise WireError(field + ": " + shown(value) + " is not a text of at most " + str(most) + " characters")
     return value
 
