@@ -100,9 +100,10 @@ class Dialogue:
         print(answer.line)
         if answer.credentials:
             username = self._asker.ask("Broker account (Enter: none)?", "", str)
-            if username:
+            password = self._password() if username else ""
+            if password:
                 upstream = replace(upstream, username=username, password_file=PASSWORD_FILE)
-                answer = try_broker(upstream, self._password())
+                answer = try_broker(upstream, password)
                 print(answer.line)
         if answer.reached or not self._asker.yes("Name another broker?"):
             return upstream
@@ -114,7 +115,7 @@ class Dialogue:
             self.secrets = []
             return path.read_text(encoding="utf-8").strip()
         password = self._asker.secret("Broker password?")
-        self.secrets = [(path, password + "\n")]
+        self.secrets = [(path, password + "\n")] if password else []
         return password
 
     def _up_ema(self) -> None:
