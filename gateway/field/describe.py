@@ -14,6 +14,8 @@ EV_STEP_W = 230.0
 # reading shows it; too narrow a range would leave unused what there is.
 ESS_UNSAID_W = 1000.0
 PV_UNSAID_W = 5000.0
+# A contactor of ours opens 3 s after the pilot told the car to stop.
+GPIO_EV_LATENCY_S = 5.0
 
 
 def describe(config: DeviceConfig | None, control: ControlConfig, announced: Connected | LabHello | None) -> Resource:
@@ -41,7 +43,7 @@ def describe(config: DeviceConfig | None, control: ControlConfig, announced: Con
         levels="level" in caps,
         setpoint=setpoint,
         rated_w=rated or (_watts(ours.rated_mw) if ours is not None else 0.0),
-        latency_s=config.latency_s if config is not None and config.latency_s >= 0 else control.latency_s,
+        latency_s=_latency(kind, config, control),
         min_on_s=_minimum(kind, config, control),
         min_off_s=_minimum(kind, config, control),
         never_shed=config.never_shed if config is not None else False,
@@ -94,8 +96,12 @@ def _setpoint(kind: Kind, config: DeviceConfig | None, ours: Connected | None) -
         return _ordered(least or EV_LEAST_W, most or rated or EV_MOST_W, step or EV_STEP_W)
     if kind is Kind.PV:
         return _ordered(least or -(rated or PV_UNSAID_W), min(most, 0.0), step)
-    if kind is Kind.ESS and not least and not most:
-        return _ordered(-(rated or ESS_UNSAID_W), rated or ESS_UNSAID_W, step)
+    if kind is Kind.ESS:
+        if not least and not most:
+            least, most = -(rated or ESS_UNSAID_W), rated or ESS_UNSAID_W
+        if config is not None and config.link == "gpio":
+            # Relays know no half: it charges, discharges or idles.
+            step = max(-least, most)
     return _ordered(least, most or rated, step)
 
 
@@ -121,6 +127,14 @@ def _minimum(kind: Kind, config: DeviceConfig | None, control: ControlConfig) ->
     if config is not None and config.link == "gpio" and (kind is not Kind.LED or not config.pwm_pin):
         return control.min_on_relay_s
     return control.min_on_led_s if kind is Kind.LED else 0.0
+
+
+def _latency(kind: Kind, config: DeviceConfig | None, control: ControlConfig) -> float:
+    if config is not None and config.latency_s >= 0:
+        return config.latency_s
+    if config is not None and config.link == "gpio" and kind is Kind.EV:
+        return max(control.latency_s, GPIO_EV_LATENCY_S)
+    return control.latency_s
 
 
 def _watts(milliwatts: int | None) -> float:

@@ -100,5 +100,5 @@ class LabState:
         if self.on is False:
             power = 0.0
         elif rated_w:
-            power = rated_w * (DIMMING_STEPS - 1 if self.level is None else self.level) / (DIMMING_STEPS - 1)
+            power = rated_w * (DIMMING_STEPS if self.level is None else self.level + 1) / DIMMING_STEPS
         return Reading(taken_at=now, power_w=power, on=self.on, level=self.level, done=done)

@@ -272,7 +272,7 @@ async def test_a_device_of_the_lab(mosquitto: Mosquitto) -> None:
         assert (b.site.last(1).on, b.site.last(1).power_w, b.site.last(1).done) == (False, 0.0, 1)
         await b.adapter.send(command(2, 1, Setting(on=True, level=7)))
         await until(lambda: b.to(1)[2:] == [b"\x11\x1f", b"\x31\x1a\x00", b"\x31\x1a\x00"])
-        assert (b.site.last(1).level, b.site.last(1).power_w) == (7, pytest.approx(60.0 * 7 / 9))
+        assert (b.site.last(1).level, b.site.last(1).power_w) == (7, 60.0 * 8 / 10)
         await b.adapter.send(command(2, 1, Setting(on=True, level=7)))  # said again: the step is not
         await until(lambda: b.to(1)[5:] == [b"\x11\x1f"])
         with pytest.raises(TransientError, match="again"):

@@ -1,0 +1,238 @@
+"""Local devices: lamp, panel, battery and charging point on this machine's own pins, resources like all others.
+
+A command is carried out at once and confirmed by the device's own reading. Each output has its exit state
+(``exit``); without power every relay is open and every PWM low, which is what the wiring has to make safe. Against a
+control that hangs the outputs hold a lease (``Deadman``). Cannot do: measure; a power is the rated one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.clock import Clock, wait
+from gateway.config.model import ControlConfig, DeviceConfig
+from gateway.errors import OperatorError, TransientError
+from gateway.field.base import SiteInputs
+from gateway.field.deadman import Deadman
+from gateway.field.describe import describe
+from gateway.field.gpio_local import Local, open_local
+from gateway.field.once import Once
+from gateway.site.command import Command
+from gateway.site.event import RdrAnswer
+from hardware.gpio import Pins, open_pins, simulated_pins
+
+# As often as a device on the wire: well below the age at which a reading is stale.
+REPORT_EVERY_S = 5.0
+# For how long a pressed button asks the power back, as our devices on the wire do.
+BUTTON_FOR_S = 600.0
+
+
+class GpioDevices:
+    """All devices with ``link = "gpio"``.
+
+    ``plants``: twins by device number (``device_agents/plant.py``), for a demo; with one for each device the pins
+    are mock ones. ``pulse``: a number that changes while control lives. ``pins``: a backend, else this machine's.
+    """
+
+    name = "gpio"
+
+    def __init__(
+        self,
+        devices: Sequence[DeviceConfig],
+        control: ControlConfig,
+        inputs: SiteInputs,
+        clock: Clock,
+        plants: Mapping[int, object] | None = None,
+        pulse: Callable[[], int] | None = None,
+        pins: Pins | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._configs = [d for d in devices if d.link == "gpio"]
+        self._control = control
+        self._inputs = inputs
+        self._clock = clock
+        self._plants = plants or {}
+        self._pins = pins
+        self._log = logger or logging.getLogger(__name__)
+        self._once = Once(self._log)
+        self._locals: dict[int, Local] = {}
+        # The output lease may act from its own thread.
+        self._lock = threading.RLock()
+        self._deadman = Deadman(control.lease_s, clock, pulse, self._to_safe)
+        self._wake = asyncio.Event()
+        self._left = False
+        self.commands = 0
+        self.presses = 0
+
+    # --- the daemon's side -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take the pins and serve until cancelled. Raise ``OperatorError`` for a pin that is not to be had."""
+        self._left = False
+        pins = self._open()
+        loop = asyncio.get_running_loop()
+        for local in self._locals.values():
+            self._watch_button(pins, local, loop)
+            self._inputs.appeared(self, local.resource)
+            self._report(local)
+        self._deadman.start()
+        reported = self._clock.monotonic()
+        try:
+            while True:
+                if self._deadman.look():
+                    self._come_back()
+                now = self._clock.monotonic()
+                self._go_on(now)
+                if now - reported >= REPORT_EVERY_S:
+                    reported = now
+                    for local in self._locals.values():
+                        self._report(local)
+                await wait(self._clock, self._wake, self._until_due(now, reported))
+        finally:
+            self._deadman.stop()
+            pins.quiet()
+            self._leave()
+
+    async def send(self, command: Command) -> None:
+        """Carry it out; its reading follows at once, or when contacts had their time."""
+        local = self._local(command.number)
+        self._deadman.alive()
+        self.commands += 1
+        with self._lock:
+            local.apply(command.setting)
+            local.doing = command.id
+        if local.plant.due is None:
+            self._finish(local)
+        else:
+            self._wake.set()
+
+    async def answer_rdr(self, number: int, answer: RdrAnswer) -> None:
+        """Its button has no lamp: the log tells."""
+        local = self._local(number)
+        self._log.info("%s: its button: %s, %s", local.resource.name, answer.result.value, answer.why)
+
+    async def close(self) -> None:
+        """Every output to its exit state. The lines stay outputs: they are not given back."""
+        self._leave()
+
+    def status(self) -> dict[str, object]:
+        """For `smartema status`: with each output's state at exit and without power."""
+        return {
+            "pins": self._pins.name if self._pins is not None else "",
+            "here": len(self._locals),
+            "configured": len(self._configs),
+            "commands": self.commands,
+            "presses": self.presses,
+            "lease_ran_out": self._deadman.tripped,
+            "outputs": {
+                local.resource.name: {"exit": local.config.exit, "without_power": "off"}
+                for local in self._locals.values()
+            },
+        }
+
+    # --- pins ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Pins:
+        if self._pins is None:
+            named = [pin for d in self._configs for pin in (d.pin, *d.pins, d.pwm_pin, d.button_pin) if pin]
+            simulated = bool(self._configs) and all(d.number in self._plants for d in self._configs)
+            self._pins = simulated_pins() if simulated else open_pins(named)
+        self._locals = {}
+        for config in self._configs:
+            resource = describe(config, self._control, None)
+            twin = self._plants.get(config.number)
+            local = open_local(config, resource, self._pins, self._clock.monotonic, twin)
+            self._locals[config.number] = local
+        return self._pins
+
+    def _watch_button(self, pins: Pins, local: Local, loop: asyncio.AbstractEventLoop) -> None:
+        number = local.number
+
+        def pressed() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._pressed, number)
+
+        if local.config.button_pin:
+            pins.button(local.config.button_pin, pressed)
+
+    def _pressed(self, number: int) -> None:
+        local = self._locals.get(number)
+        if local is None or self._left:
+            return
+        self.presses += 1
+        watts = local.missing_w()
+        if watts <= 0:
+            unknown = not local.resource.rated_w
+            why = "its rated_w is not configured" if unknown else "it has all it can take"
+            self._once.say("button", number, f"{local.resource.name}: its button asks for nothing: {why}")
+            return
+        answer = self._inputs.asked_back(number, watts, BUTTON_FOR_S)
+        self._log.info(
+            "%s: its button asks %.0f W back: %s, %s", local.resource.name, watts, answer.result.value, answer.why
+        )
+
+    # --- time ------------------------------------------------------------------------------------------------
+
+    def _until_due(self, now: float, reported: float) -> float:
+        due = min(reported + REPORT_EVERY_S, now + self._deadman.step_s)
+        for local in self._locals.values():
+            if local.plant.due is not None:
+                due = min(due, float(local.plant.due))
+        return max(due - now, 0.001)
+
+    def _go_on(self, now: float) -> None:
+        for local in self._locals.values():
+            if local.plant.due is None:
+                continue
+            with self._lock:
+                local.plant.advance(now)
+            if local.plant.due is None:
+                self._finish(local)
+
+    def _finish(self, local: Local) -> None:
+        local.done = max(local.done, local.doing)
+        self._report(local)
+
+    def _report(self, local: Local) -> None:
+        with self._lock:
+            reading = local.reading(self._clock.monotonic())
+        self._inputs.reported(local.number, reading)
+
+    # --- lease and exit --------------------------------------------------------------------------------------
+
+    def _to_safe(self) -> None:
+        """Control stands still. May be called in the lease's thread, while the loop hangs."""
+        with self._lock:
+            if self._left:
+                return
+            for local in self._locals.values():
+                local.to_safe()
+        self._log.warning("gpio: control stood still for its lease of %g s; outputs are safe", self._deadman.lease_s)
+
+    def _come_back(self) -> None:
+        """Control lives again: it has to say again what it wants."""
+        for local in self._locals.values():
+            self._inputs.gone(local.number, "control stood still; its output went to its safe state")
+            self._inputs.appeared(self, local.resource)
+            self._report(local)
+
+    def _leave(self) -> None:
+        with self._lock:
+            if self._left:
+                return
+            self._left = True
+            for local in self._locals.values():
+                try:
+                    local.leave()
+                except (OSError, OperatorError) as err:
+                    self._log.warning("%s: its exit state could not be set: %s", local.resource.name, err)
+
+    def _local(self, number: int) -> Local:
+        local = self._locals.get(number)
+        if local is None or self._left:
+            raise TransientError(f"device {number} is not there")
+        return local
