@@ -464,4 +464,4 @@ def wal_pages(most_bytes: int) -> int:
 
 def budget(most_bytes: int) -> float:
     """What the rows may take, so that file and write-ahead log together stay within ``most_bytes``."""
-    return float(most_bytes - 3 * wal_pages(most_bytes) * PAGE_BYTES - 6 * PAGE_BYTES)
+    return float(most_bytes - 3 * wal_pages(most_bytes) * PAGE_BYTES - 8 * PAGE_BYTES)
