@@ -17,6 +17,7 @@ from gateway.upstream.base import Upstream
 if TYPE_CHECKING:
     from gateway.engine import Engine
     from gateway.field.broker import SiteBroker
+    from hardware.gpio import Pins
 
 LINKS = ("mqtt", "coap", "gpio")
 
@@ -31,6 +32,7 @@ class Parts:
     journal: Journal
     state_dir: Path
     plants: Mapping[int, object]
+    pins: Pins | None
     broker: SiteBroker | None = field(default=None)
 
     def status(self) -> dict[str, object] | None:
@@ -102,7 +104,7 @@ def _coap(config: Config, parts: Parts) -> FieldAdapter:
 def _gpio(config: Config, parts: Parts) -> FieldAdapter:
     from gateway.field.gpio import GpioDevices
 
-    return GpioDevices(config.device, config.control, parts.engine, parts.clock, plants=parts.plants)
+    return GpioDevices(config.device, config.control, parts.engine, parts.clock, parts.plants, pins=parts.pins)
 
 
 def upstream_part(table: UpstreamConfig, config: Config, parts: Parts) -> Upstream:

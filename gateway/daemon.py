@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.assembly import LINKS, Parts, field_adapters, site_broker, upstream_part
 from gateway.clock import Clock
@@ -24,6 +24,9 @@ from gateway.supervisor import Supervisor
 from gateway.upstream.base import Upstream
 from gateway.verbs import Verbs
 
+if TYPE_CHECKING:
+    from hardware.gpio import Pins
+
 log = logging.getLogger("smartema")
 
 # SIGTERM to the end of the process is 2 s at most; each part has half of it to say good-bye.
@@ -31,7 +34,10 @@ GOODBYE_S = 1.0
 
 
 class Daemon:
-    """One EMA. ``reload`` gives the new configuration when asked; ``plants`` are twins behind GPIO in a demo."""
+    """One EMA. ``reload`` gives the new configuration when asked.
+
+    ``plants`` are twins behind GPIO in a demo, ``pins`` its mock pins.
+    """
 
     def __init__(
         self,
@@ -41,6 +47,7 @@ class Daemon:
         notifier: Notifier | None = None,
         reload: Callable[[], Config] | None = None,
         plants: Mapping[int, object] | None = None,
+        pins: Pins | None = None,
         serve_socket: bool = True,
     ) -> None:
         self.config = config
@@ -53,12 +60,11 @@ class Daemon:
         self._stop = asyncio.Event()
         self._hup = asyncio.Event()
         self._serve_socket = serve_socket
-        self._plants = plants or {}
         state_dir = Path(config.ema.state_dir)
         outbox_dir = Path(config.ema.outbox_dir) if config.ema.outbox_dir else state_dir
         self.journal = Journal.open(state_dir, outbox_dir, config.journal, clock)
         self.engine = Engine(config, self.journal, clock, rng)
-        self.parts = Parts(self.engine, clock, rng, self.journal, state_dir, self._plants)
+        self.parts = Parts(self.engine, clock, rng, self.journal, state_dir, plants or {}, pins)
         self.field: list[FieldAdapter] = []
         self._upstream_configs: list[UpstreamConfig] = []
         self._supervisor: Supervisor | None = None

@@ -36,6 +36,7 @@ from gateway.daemon import Daemon
 from gateway.transport.mqtt import MqttSettings
 from hardware.simulated.car import Visit
 from hardware.simulated.lamp import Lamp as LampTwin
+from hardware.simulated.plants import TwinLamp
 from hardware.simulated.twin import Twin
 from headend.ems.app import Ems
 from headend.ems.settings import EmsSettings
@@ -147,13 +148,12 @@ async def embedded_broker(port: int) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def running(directory: Path, speed: float, seed: int) -> AsyncIterator[Scene]:
     """The whole site, until the block ends."""
-    from gpiozero import Device
-    from gpiozero.pins.mock import MockFactory, MockPWMPin
+    from hardware.gpio_zero import ZeroPins
 
     rng = random.Random(seed)
     clock = ScaledClock(speed)
     broker, coap = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
-    Device.pin_factory = MockFactory(pin_class=MockPWMPin)
+    pins = ZeroPins.mock()
     desk = LampTwin(clock, DESK_W, on=True)
     async with embedded_broker(broker):
         ems = Ems(
@@ -164,7 +164,7 @@ async def running(directory: Path, speed: float, seed: int) -> AsyncIterator[Sce
             logger=logging.getLogger("smartema.ems"),
         )
         config = configuration(directory, speed, broker, coap)
-        daemon = Daemon(config, clock, rng, plants={GPIO_LAMP: desk}, serve_socket=False)
+        daemon = Daemon(config, clock, rng, plants={GPIO_LAMP: TwinLamp(desk)}, pins=pins, serve_socket=False)
         found = agents(clock)
         runners: dict[int, Runner] = {}
         for number, agent in found.items():
@@ -179,7 +179,7 @@ async def running(directory: Path, speed: float, seed: int) -> AsyncIterator[Sce
 
         def press(number: int) -> bool:
             if number == GPIO_LAMP:
-                pin = Device.pin_factory.pin(int(BUTTON_PIN))
+                pin = pins.factory.pin(f"GPIO{BUTTON_PIN}")
                 pin.drive_low()
                 pin.drive_high()
                 return True
