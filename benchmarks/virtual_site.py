@@ -52,7 +52,8 @@ class Device:
         if kind is Kind.ESS:
             watts = wanted if self.setpoint_w is None else self.setpoint_w
             soc = 50.0 if self.soc is None else self.soc
-            return 0.0 if (watts < 0 and soc <= 0) or (watts > 0 and soc >= 100) else watts
+            full = 100.0 if self.setpoint_w is not None else self.resource.ceiling_soc
+            return 0.0 if (watts < 0 and soc <= 0) or (watts > 0 and soc >= full) else watts
         if kind is Kind.PV:
             return wanted if self.setpoint_w is None else max(wanted, self.setpoint_w)
         if kind is Kind.EV:
@@ -103,6 +104,7 @@ class Links:
     loss: float = 0.0
     report_s: float = 5.0
     meter_s: float = 0.0  # 0: no meter
+    change_w: float = 0.0  # a change of so much is reported at once; 0: only every ``report_s``
 
 
 @dataclass(slots=True)
@@ -145,6 +147,7 @@ class VirtualSite:
         self._due = self.now
         self._open: dict[int, tuple[int, Setting, float, int]] = {}
         self._reported: dict[int, float] = {}
+        self._told: dict[int, float] = {}
         self._metered = -1e9
         for device in self.devices:
             number = device.resource.number
@@ -152,6 +155,7 @@ class VirtualSite:
                 ResourceState(device.resource), device.reading(self.now), self.instant()
             )
             self._reported[number] = self.now
+            self._told[number] = device.power(self.now)
 
     def instant(self) -> Instant:
         return Instant(self.now, self.now + self.wall_ahead, self.trusted)
@@ -166,14 +170,34 @@ class VirtualSite:
     def site(self) -> Site:
         return Site(tuple(self.states.values()), self.meter, self.links.meter_s > 0)
 
-    def run(self, seconds: float, step: float = 0.25, watch: Callable[[], None] | None = None) -> None:
-        """Let time pass."""
+    def run(
+        self,
+        seconds: float,
+        step: float = 0.25,
+        watch: Callable[[], None] | None = None,
+        flow: Callable[[float], None] | None = None,
+    ) -> None:
+        """Let time pass. Loads are looked at every ``step``; mail and passes have their own moments in between.
+
+        ``flow`` is called with the length of each stretch before it passes, ``watch`` after each step.
+        """
         end = self.now + seconds
-        while self.now < end - 1e-9:
-            for device in self.devices:
-                device.live(self.now, step)
-            self.now = round(self.now + step, 6)
-            self._deliver()
+        grid = self.now
+        while grid < end - 1e-9:
+            grid = round(grid + step, 6)
+            while self.now < grid:
+                until = min(grid, self._due if self._due > self.now else grid)
+                if self._mail:
+                    until = min(until, max(self._mail[0][0], self.now))
+                if until > self.now:
+                    if flow is not None:
+                        flow(until - self.now)
+                    for device in self.devices:
+                        device.live(self.now, until - self.now)
+                    self.now = until
+                self._deliver()
+                if self.now >= self._due:
+                    self.pass_now()
             self._send_again()
             self._reports()
             if self.now >= self._due:
@@ -248,7 +272,11 @@ class VirtualSite:
 
     def _reports(self) -> None:
         for device in self.devices:
-            if self.now - self._reported[device.resource.number] >= self.links.report_s:
+            number = device.resource.number
+            due = self.now - self._reported[number] >= self.links.report_s
+            if not due and self.links.change_w > 0:
+                due = abs(device.power(self.now) - self._told[number]) >= self.links.change_w
+            if due:
                 self._report(device)
         if self.links.meter_s > 0 and self.now - self._metered >= self.links.meter_s:
             self._metered = self.now
@@ -261,6 +289,7 @@ class VirtualSite:
         reading = device.reading(self.now)
         number = device.resource.number
         self._reported[number] = self.now
+        self._told[number] = reading.power_w or 0.0
 
         def arrive() -> None:
             before = self.states[number]

@@ -127,7 +127,7 @@ def test_constant_input_makes_no_cycle(seed: int) -> None:
     site = made(seed)
     for each in site.devices:
         each.capacity_wh *= 1000  # a store that reaches its floor is no constant input
-    site.run(100.0)  # all events and steps of load are over
+    site.run(120.0)  # all events and steps of load are over
     settled = site.now + 15.0 + 2 * len(site.devices)
     site.run(110.0)
     late = [(done.at, done.action.words) for done in site.actions if done.at > settled]
