@@ -80,18 +80,18 @@ class _Lock:
     last: float = 0.0
 
 
-def hash_password(password: str, salt: bytes | None = None) -> str:
-    """``scrypt$<salt>$<hash>``."""
+def hash_password(password: str, cost: int = SCRYPT_N, salt: bytes | None = None) -> str:
+    """``scrypt$<cost>$<salt>$<hash>``."""
     salt = salt or os.urandom(16)
-    digest = hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
-    return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+    digest = hashlib.scrypt(password.encode(), salt=salt, n=cost, r=SCRYPT_R, p=SCRYPT_P)
+    return f"scrypt${cost}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def password_fits(password: str, stored: str) -> bool:
     """In constant time."""
     try:
-        _, salt, _ = stored.split("$")
-        return hmac.compare_digest(hash_password(password, base64.b64decode(salt)), stored)
+        _, cost, salt, _ = stored.split("$")
+        return hmac.compare_digest(hash_password(password, int(cost), base64.b64decode(salt)), stored)
     except ValueError:
         return False
 
@@ -99,7 +99,7 @@ def password_fits(password: str, stored: str) -> bool:
 class Accounts:
     """Accounts in the store, sessions in memory. ``tell`` shows the first start's one-time password, once."""
 
-    def __init__(self, store: Store, clock: Clock, state_dir: Path, session_s: float) -> None:
+    def __init__(self, store: Store, clock: Clock, state_dir: Path, session_s: float, cost: int = SCRYPT_N) -> None:
         self._store = store
         self._clock = clock
         self._state = state_dir
@@ -109,11 +109,12 @@ class Accounts:
         self._locks: dict[tuple[str, str], _Lock] = {}
         # Two at a time: each takes 16 MB and a core.
         self._hashing = asyncio.Semaphore(2)
+        self._cost = cost
         self._nobody = ""
 
     async def start(self, tell: Callable[[str], None] | None = None) -> None:
         """Make ``admin`` on the first start and the token file when it is not there."""
-        self._nobody = await asyncio.to_thread(hash_password, secrets.token_urlsafe(16))
+        self._nobody = await self._hash(secrets.token_urlsafe(16))
         if not await self.all():
             password = secrets.token_urlsafe(12)
             await self._insert("admin", Role.ADMIN, password, one_time=True)
@@ -246,7 +247,7 @@ class Accounts:
 
     async def _hash(self, password: str) -> str:
         async with self._hashing:
-            return await asyncio.to_thread(hash_password, password)
+            return await asyncio.to_thread(hash_password, password, self._cost)
 
     async def _insert(self, name: str, role: Role, password: str, one_time: bool) -> None:
         values = {

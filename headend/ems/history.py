@@ -54,8 +54,9 @@ async def energy(store: Store, ema: str, start: float, end: float, step: float) 
         for i in range(max(1, -int(-(end - start) // step)))
     ]
     samples = await store.read(work)
-    for (at, power), (until, _) in zip(samples, [*samples[1:], (end, 0.0)], strict=True):
-        until = min(until, at + GAP_S)
+    ends = [at for at, _ in samples[1:]] + [end]
+    for (at, power), following in zip(samples, ends, strict=False):
+        until = min(following, at + GAP_S)
         while at < until:
             index = min(int((at - start) // step), len(steps) - 1)
             edge = min(until, start + (index + 1) * step) if index < len(steps) - 1 else until
@@ -76,12 +77,12 @@ async def events(store: Store, before: int | None, most: int) -> list[Event]:
 
 async def rdr(store: Store, ema: str | None, before: int | None, most: int) -> list[dict[str, Any]]:
     """The log of RDRs, newest first."""
-    return await _log(store, rows.RdrRow, ema, before, most)
+    return await _log(store, rows.RdrRow, ema, before, most, by="answered_by")
 
 
 async def commands(store: Store, ema: str | None, before: int | None, most: int) -> list[dict[str, Any]]:
     """Commands to devices, newest first."""
-    return await _log(store, rows.CommandRow, ema, before, most)
+    return await _log(store, rows.CommandRow, ema, before, most, by="account")
 
 
 async def audit(store: Store, before: int | None, most: int) -> list[dict[str, Any]]:
@@ -89,12 +90,13 @@ async def audit(store: Store, before: int | None, most: int) -> list[dict[str, A
     return await _log(store, rows.AuditRow, None, before, most)
 
 
-async def _log(store: Store, table: Any, ema: str | None, before: int | None, most: int) -> list[dict[str, Any]]:
+async def _log(
+    store: Store, table: Any, ema: str | None, before: int | None, most: int, by: str = ""
+) -> list[dict[str, Any]]:
     query = sql.select(table.__table__).order_by(table.id.desc()).limit(most)
     if ema is not None:
         query = query.where(table.ema == ema)
     if before is not None:
         query = query.where(table.id < before)
     found = await store.read(lambda connection: connection.execute(query).mappings().all())
-    renamed = {"answered_by": "by", "account": "by"}
-    return [{renamed.get(name, name): value for name, value in row.items()} for row in found]
+    return [{("by" if name == by else name): value for name, value in row.items()} for row in found]

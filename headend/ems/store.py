@@ -27,6 +27,8 @@ Done = Callable[[T | None, Exception | None], None]
 
 # More waiting reports than this and new ones are not taken: their EMAs keep them and send them again.
 MOST_WAITING = 20_000
+# How long a write waits for somebody else's lock (a backup) before it is an error.
+LOCK_WAIT_S = 10
 # Rows that one pruning commit removes, so that it holds nobody up.
 PRUNE_ROWS = 2000
 
@@ -80,7 +82,9 @@ class Store:
             sqlite = url.get_backend_name() == "sqlite"
             if sqlite:
                 self._memory = not url.database or url.database == ":memory:"
-                options["connect_args"] = {"check_same_thread": False, "timeout": 10}
+                options["connect_args"] = {"check_same_thread": False}
+                if "timeout" not in url.query:
+                    options["connect_args"]["timeout"] = LOCK_WAIT_S
                 if self._memory:
                     options["poolclass"] = StaticPool
                 else:

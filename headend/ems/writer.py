@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
@@ -117,9 +116,8 @@ class Writer:
         except Exception as err:
             if len(batch) > 1:
                 return [outcome for job in batch for outcome in self._commit([job])]
-            if isinstance(err, SQLAlchemyError):
-                self._log.log(logging.DEBUG if self._failing else logging.ERROR, "database: %s", _first_line(err))
-                self._failing = True
+            self._log.log(logging.DEBUG if self._failing else logging.ERROR, "database: %s", _first_line(err))
+            self._failing = True
             return [(batch[0], None, err)]
         self.commits += 1
         if self._failing:

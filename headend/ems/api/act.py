@@ -67,7 +67,7 @@ async def preview(ctx: Ctx, who: Operator, body: s.NewEvent) -> s.EventPreview:
 
 
 @router.patch("/events/{event_id}")
-async def change(request: Request, ctx: Ctx, who: Operator, event_id: int, body: s.EventChange) -> views.EventView:
+async def change(request: Request, ctx: Ctx, who: Operator, event_id: s.Id, body: s.EventChange) -> views.EventView:
     """The same event with a higher modification number."""
     known = ctx.service.book.events.get(event_id)
     first, last = _times(ctx, body.start, body.end, body.for_s, known.start if known is not None else 0.0)
@@ -77,7 +77,7 @@ async def change(request: Request, ctx: Ctx, who: Operator, event_id: int, body:
 
 
 @router.delete("/events/{event_id}")
-async def cancel(request: Request, ctx: Ctx, who: Operator, event_id: int) -> views.EventView:
+async def cancel(request: Request, ctx: Ctx, who: Operator, event_id: s.Id) -> views.EventView:
     """Cancel it, now or before it runs; it stays in the list."""
     event = await ctx.service.events.cancel(event_id)
     ctx.audit(request, who.name, "event cancel", str(ctx.service.event_line(event)))
@@ -127,7 +127,7 @@ async def policy(request: Request, ctx: Ctx, who: Operator, body: s.Policy) -> s
 
 
 @router.post("/rdr/{rdr_id}")
-async def decide(request: Request, ctx: Ctx, who: Operator, rdr_id: int, body: s.RdrDecision) -> s.RdrView:
+async def decide(request: Request, ctx: Ctx, who: Operator, rdr_id: s.Id, body: s.RdrDecision) -> s.RdrView:
     """Answer one by hand, before its deadline (policy manual)."""
     rdr = ctx.service.rdr.answer(rdr_id, body.granted, who.name)
     ctx.audit(request, who.name, "rdr answer", f"{rdr.id} {rdr.ema} dev/{rdr.number} {rdr.state}")

@@ -22,7 +22,7 @@ router = APIRouter(responses=s.REFUSALS)
 LONGEST_SERIES_S = 400 * 86_400.0
 MOST_STEPS = 5000
 Limit = Annotated[int, Query(ge=1, le=500)]
-Before = Annotated[int | None, Query(ge=1, description="older than this id")]
+Before = Annotated[int | None, Query(ge=1, le=s.MOST_ID, description="older than this id")]
 
 
 def zone_name(ctx: Context) -> str:
@@ -68,7 +68,7 @@ async def events(ctx: Ctx, _: Viewer, limit: Limit = 100, before: Before = None,
 
 
 @router.get("/events/{event_id}")
-async def event(ctx: Ctx, _: Viewer, event_id: int) -> views.EventView:
+async def event(ctx: Ctx, _: Viewer, event_id: s.Id) -> views.EventView:
     """One event, with what each EMA answered."""
     known = ctx.service.book.events.get(event_id)
     if known is None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from headend.ems.views import EventView
 
 Time = float | str
-Watts = float
+MOST_ID = 2**53
+Id = Annotated[int, Path(ge=1, le=MOST_ID)]
 
 
 class Body(BaseModel):
