@@ -168,7 +168,6 @@ class EmsUpstream:
         self._begin()
 
     def _link_down(self) -> None:
-        self._desk.broken()
         self._client.disconnected()
         self._deadlines.cancel_all()
         for answer in self._rdrs.values():
@@ -179,7 +178,7 @@ class EmsUpstream:
         """(Again) from QueryRegistration on."""
         if self._closing:
             return
-        self._desk.broken()
+        self._desk.begin()
         self._deadlines.cancel_all()
         self._deadlines.after("setup", self._setup_wait.next(), self._not_set_up)
         self._post(self._client.connected())

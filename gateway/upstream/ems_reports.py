@@ -59,15 +59,14 @@ class ReportDesk:
         self._unanswered = unanswered
         self._margin: wire.PowerMargin | None = None
 
-    def broken(self) -> None:
-        """The session ended: what is under way goes again in the next, whatever the mode."""
+    def begin(self) -> None:
+        """A new session begins: what was under way in the last goes again when it is up, whatever the mode."""
         if self.window.waiting:
             self.is_open = True
         self.window.restart()
 
     def session_up(self) -> None:
         self._margin = None
-        self.window.restart()
         self.pump()
 
     def open(self) -> None:

@@ -113,6 +113,7 @@ class Ems:
         self.deaf = False  # takes nothing, as a stopped process
         self.mute: set[type[object]] = set()  # happenings it does not acknowledge
         self.lab = False  # always RequestID 1
+        self.lose = 0  # so many reports never arrive
         self.answers_lost = False  # stores a report, and the answer never arrives
         settings = MqttSettings(
             "127.0.0.1",
@@ -132,6 +133,9 @@ class Ems:
 
     def _received(self, topic: str, body: bytes) -> None:
         if self.deaf:
+            return
+        if self.lose and topic == "EMS/UpdateReport":
+            self.lose -= 1
             return
         self.topics.append(topic)
         for output in self.server.received(topic, body):

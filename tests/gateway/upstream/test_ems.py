@@ -243,6 +243,36 @@ async def test_the_labs_eternal_request_id_1_answers_the_oldest(mosquitto: Mosqu
         assert rig.ems.doubles == 0
 
 
+async def test_a_report_lost_on_its_way_to_a_lab_ems_is_not_taken_for_acknowledged(mosquitto: Mosquitto) -> None:
+    async with Rig(mosquitto.port, clock=ScaledClock(40)) as rig:
+        rig.ems.lab = True
+        rig.ems.lose = 1
+        rig.report(*(site_report(float(n)) for n in range(5)))
+        await until(lambda: rig.outbox.waiting() == 0)
+        assert rig.ems.stored == [request_id(1, n) for n in range(1, 6)]
+        assert rig.ems.doubles == 0
+
+
+async def test_what_was_requested_and_under_way_when_the_link_broke_goes_again_without_a_request(
+    mosquitto: Mosquitto,
+) -> None:
+    async with Rig(mosquitto.port, mode=3) as rig:
+        rig.ems.want_report = True
+        await until(lambda: rig.ems.stored, what="a first report, so that its answers are known to be numbered")
+        rig.ems.stored.clear()
+        rig.report(site_report(1.0), site_report(2.0))
+        rig.ems.answers_lost = True
+        rig.ems.want_report = True
+        await until(lambda: len(rig.ems.stored) == 2, what="both reports")
+        mosquitto.kill()
+        await until(lambda: not up(rig))
+        rig.ems.answers_lost = False
+        await mosquitto.start()
+        await until(lambda: rig.outbox.waiting() == 0, 20, "both acknowledged")
+        assert rig.ems.stored == [request_id(1, 1), request_id(1, 2)]
+        assert rig.ems.doubles == 2
+
+
 @pytest.mark.parametrize("lab", [False, True])
 async def test_what_an_ems_did_not_answer_is_sent_again_in_order(mosquitto: Mosquitto, lab: bool) -> None:
     async with Rig(mosquitto.port, clock=ScaledClock(40)) as rig:
