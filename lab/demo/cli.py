@@ -63,8 +63,8 @@ async def _main(args: argparse.Namespace) -> None:
         async with running(Path(directory), args.speed, args.seed) as scene:
             began = scene.clock.now()
             recorder = Recorder(began.mono, began.wall)
-            _listen(scene, recorder, screen)
-            teller = Teller(lambda line: screen.decided(_clock(scene), f"· {line}"), recorder.event)
+            listen(scene, recorder, screen)
+            teller = Teller(lambda line: screen.decided(clock_words(scene), f"· {line}"), recorder.event)
             tasks = [
                 asyncio.create_task(tell(scene, teller)),
                 asyncio.create_task(_sample(scene, recorder)),
@@ -100,13 +100,13 @@ async def _until_the_end(seconds: float | None, tasks: list[asyncio.Task[Any]]) 
         task.result()
 
 
-def _listen(scene: Scene, recorder: Recorder, screen: Screen) -> None:
+def listen(scene: Scene, recorder: Recorder, screen: Screen) -> None:
     from gateway.rdr_desk import RdrEntry
     from gateway.site.decision import Decision
 
     def decided(decision: Decision) -> None:
         recorder.decision(decision)
-        screen.decided(_clock(scene), decision.line())
+        screen.decided(clock_words(scene), decision.line())
 
     def settled(entry: RdrEntry) -> None:
         recorder.rdr.append(
@@ -134,15 +134,15 @@ async def _sample(scene: Scene, recorder: Recorder) -> None:
 async def _draw(scene: Scene, screen: Screen, speed: float) -> None:
     every = PICTURE_S if screen.tty else LOG_S
     while True:
-        screen.draw(_frame(scene, speed))
+        screen.draw(frame(scene, speed))
         await asyncio.sleep(every)
 
 
-def _clock(scene: Scene) -> str:
+def clock_words(scene: Scene) -> str:
     return time.strftime("%H:%M:%S", time.localtime(scene.clock.now().wall))
 
 
-def _frame(scene: Scene, speed: float) -> Frame:
+def frame(scene: Scene, speed: float) -> Frame:
     from lab.demo.screen import Frame, Line
 
     engine = scene.daemon.engine
@@ -170,7 +170,7 @@ def _frame(scene: Scene, speed: float) -> Frame:
         )
     return Frame(
         title="smartema  gw/1",
-        clock=_clock(scene),
+        clock=clock_words(scene),
         power_w=power,
         limit_w=limit.import_w,
         limit_words=str(limit),

@@ -105,12 +105,12 @@ class Screen:
             self.say(f"{frame.clock} power {watts(frame.power_w)}, limit {frame.limit_words}, {frame.event}")
             return
         columns, rows = shutil.get_terminal_size()
-        lines = self._lines(frame, rows)
+        lines = self.lines(frame, rows)
         body = "".join(fit(line, columns) + CLEAR_LINE + "\r\n" for line in lines[: rows - 1])
         self._out.write(HOME + body + CLEAR_BELOW)
         self._out.flush()
 
-    def _lines(self, frame: Frame, rows: int) -> list[str]:
+    def lines(self, frame: Frame, rows: int) -> list[str]:
         over = frame.limit_w is not None and frame.power_w > frame.limit_w + 0.5
         colour = RED if over else GREEN
         word = "OVER" if over else "under its limit" if frame.limit_w is not None else "no limit"
