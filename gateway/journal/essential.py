@@ -7,7 +7,6 @@ that is not written goes in one transaction, so the file always shows one moment
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -122,7 +121,7 @@ class Essential:
             self._trimmed_n = batch.last_n - self._kept
         self.waiters.written(batch.serial)
 
-    def failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+    def failed(self, batch: _Batch, error: Exception) -> None:
         self._in_flight = None
         self._waiting = {**batch.rows, **self._waiting}
         self.waiters.failed(batch.serial, JournalError(f"{self.name} cannot be written: {error}"))

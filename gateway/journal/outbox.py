@@ -14,7 +14,6 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -22,8 +21,9 @@ from gateway.clock import Clock
 from gateway.config.model import JournalConfig
 from gateway.errors import PeerError
 from gateway.journal import rows
+from gateway.journal.outbox_file import Batch, Entry, OutboxFile, budget, wal_pages
 from gateway.journal.spans import Spans, boot_and_seq, footprint, position
-from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, JournalError, is_damage, rollback
+from gateway.journal.store import PAGE_BYTES, JournalError, is_damage
 from gateway.journal.writer import Waiters
 from gateway.site.report import DeviceNotice, OutboxBody, Record, SiteReport
 
@@ -43,28 +43,6 @@ BATCH_RECORDS = 1_000
 
 _KINDS: dict[type, str] = {SiteReport: "report", DeviceNotice: "notice"}
 _CLASSES: dict[str, type[Any]] = {kind: cls for cls, kind in _KINDS.items()}
-
-
-class _Entry:
-    __slots__ = ("at", "body", "kind", "place", "record", "size")
-
-    def __init__(self, place: int, record: Record, kind: str, body: str, at: float) -> None:
-        self.place = place
-        self.record = record
-        self.kind = kind
-        self.body = body
-        self.at = at
-        self.size = len(body)
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    entries: list[_Entry]
-    floor: int
-    cursors: list[tuple[str, int, int]]
-    gone: tuple[str, ...]
-    marks: tuple[tuple[str, int], ...]
-    serial: int  # 0: there is more to write than this
 
 
 class Reader:
@@ -97,20 +75,10 @@ class Outbox:
 
     name = "the outbox"
 
-    def __init__(
-        self,
-        connection: Connection,
-        reading: Connection,
-        config: JournalConfig,
-        clock: Clock,
-        lock: threading.Lock,
-        reopen: Callable[[], tuple[Connection, Connection]],
-    ) -> None:
-        self.connection = connection
-        self._reading = reading
+    def __init__(self, file: OutboxFile, config: JournalConfig, clock: Clock, lock: threading.Lock) -> None:
+        self._file = file
         self._clock = clock
         self.lock = lock
-        self.reopen = reopen  # set the file aside and open a new one
         self.boot = 0  # given before the first append
         self._seq = 0
         self._most_age_s = config.outbox_max_age_s
@@ -119,26 +87,26 @@ class Outbox:
         self._spans = Spans(self._most_size, self._most_age_s)
         self._readers: dict[str, Reader] = {}
         self._gone: list[str] = []
-        self._recent: deque[_Entry] = deque()
+        self._recent: deque[Entry] = deque()
         self._recent_bytes = 0
-        self._unwritten: deque[_Entry] = deque()
+        self._unwritten: deque[Entry] = deque()
         self._unwritten_bytes = 0
         self.waiters = Waiters()
         self.marks: dict[str, int] = {}
-        self._in_flight: _Batch | None = None
+        self._in_flight: Batch | None = None
         self._damaged = False
         self.want: Callable[[], None] = lambda: None  # with the lock held
         self.turn: Callable[[], None] = lambda: None  # without it
         self._load()
 
     def _load(self) -> None:
-        for place, at, size in self.connection.execute("SELECT position, at, size FROM record ORDER BY position"):
+        for place, at, size in self._file.records():
             self._spans.add(place, footprint(size), at)
-        self.marks = dict(self.connection.execute("SELECT name, value FROM mark"))
+        self.marks = self._file.marks()
         newest = self._spans.newest.last if self._spans else 0
         self._last = self._written = max(self.marks.get("appended", 0), newest)
-        self._floor = self._written_floor = self._spans.oldest.first - 1 if self._spans else 0
-        for upstream, place, lost in self.connection.execute("SELECT upstream, position, lost FROM cursor"):
+        self._floor = self._file.deleted_upto = self._spans.oldest.first - 1 if self._spans else 0
+        for upstream, place, lost in self._file.cursors():
             place = max(place, self._floor)
             self._readers[upstream] = Reader(self, upstream, place, self._spans.count(place, self._last), lost)
         self._trim()
@@ -213,7 +181,7 @@ class Outbox:
             self._last = place = position(self.boot, self._seq)
             if not self._readers:
                 return record
-            entry = _Entry(place, record, _KINDS[type(body)], rows.dumps(body), at)
+            entry = Entry(place, record, _KINDS[type(body)], rows.dumps(body), at)
             size = entry.size
             self._spans.add(place, footprint(size), at)
             self._recent.append(entry)
@@ -267,8 +235,7 @@ class Outbox:
         }
 
     def close(self) -> None:
-        self._reading.close()
-        self.connection.close()
+        self._file.close()
 
     # --- bounds (lock held) ---
 
@@ -340,12 +307,7 @@ class Outbox:
     def _from_file(self, start: int, most: int) -> list[Record] | None:
         """None: it cannot be read now."""
         try:
-            stored = list(
-                self._reading.execute(
-                    "SELECT position, kind, size, body FROM record WHERE position > ? ORDER BY position LIMIT ?",
-                    (start, most),
-                )
-            )
+            stored = self._file.read(start, most)
         except sqlite3.Error as error:
             log.warning("%s cannot be read: %s", self.name, error)
             with self.lock:
@@ -370,10 +332,10 @@ class Outbox:
 
     # --- the file: the writer's job (see writer.Job) ---
 
-    def take(self) -> _Batch | None:
+    def take(self) -> Batch | None:
         if not self.waiters.pending() and not self._damaged:
             return None
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         size = 0
         for entry in self._unwritten:
             entries.append(entry)
@@ -383,43 +345,26 @@ class Outbox:
         more = len(entries) < len(self._unwritten)
         cursors = [(name, r.place, r.gone) for name, r in self._readers.items()]
         marks = {**self.marks, "appended": entries[-1].place if entries else max(self._written, self._floor)}
-        batch = _Batch(
+        batch = Batch(
             entries, self._floor, cursors, tuple(self._gone), tuple(marks.items()), 0 if more else self.waiters.serial
         )
         self._gone.clear()
         self._in_flight = batch
         return batch
 
-    def write(self, batch: _Batch) -> None:
+    def write(self, batch: Batch) -> None:
         if self._damaged:
             self._renew()
             raise sqlite3.DatabaseError("the file was damaged, a new one is begun")
-        connection = self.connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            if batch.entries:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO record (position, at, size, kind, body) VALUES (?, ?, ?, ?, ?)",
-                    [(e.place, e.at, e.size, e.kind, e.body) for e in batch.entries],
-                )
-            if batch.floor > self._written_floor:
-                connection.execute("DELETE FROM record WHERE position <= ?", (batch.floor,))
-            if batch.gone:
-                connection.executemany("DELETE FROM cursor WHERE upstream = ?", [(name,) for name in batch.gone])
-            connection.executemany(
-                "INSERT OR REPLACE INTO cursor (upstream, position, lost) VALUES (?, ?, ?)", batch.cursors
-            )
-            connection.executemany("INSERT OR REPLACE INTO mark (name, value) VALUES (?, ?)", batch.marks)
-            connection.execute("COMMIT")
+            self._file.write(batch)
         except sqlite3.Error as error:
-            rollback(connection)
             if is_damage(error):
                 self._renew()
             raise
 
-    def written(self, batch: _Batch) -> None:
+    def written(self, batch: Batch) -> None:
         self._in_flight = None
-        self._written_floor = batch.floor
         if batch.entries:
             last = batch.entries[-1].place
             self._written = max(self._written, last)
@@ -432,18 +377,16 @@ class Outbox:
         if self.waiters.pending():
             self.want()
 
-    def failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+    def failed(self, batch: Batch, error: Exception) -> None:
         self._in_flight = None
         self.waiters.failed(self.waiters.serial, JournalError(f"{self.name} cannot be written: {error}"))
         self._gone[:0] = [name for name in batch.gone if name not in self._readers]
 
     def _renew(self) -> None:
         """Begin a new file with what memory still has; the rest is lost, and counted. Runs in the thread."""
-        log.error("%s is damaged; it is set aside and a new one begun", self.name)
-        self.connection.close()
-        connection, reading = self.reopen()
+        self._damaged = True  # until it is done; else it is tried again
+        self._file.renew()
         with self.lock:
-            self.connection, self._reading = connection, reading
             self._damaged = False
             upto = self._recent[0].place - 1 if self._recent else self._last
             self._drop_upto(upto)
@@ -452,16 +395,4 @@ class Outbox:
             self._unwritten = deque(self._recent)
             self._unwritten_bytes = self._recent_bytes
             self._written = upto
-            self._written_floor = self._floor
-            self.waiters.serial += 1
-            self.want()
-
-
-def wal_pages(most_bytes: int) -> int:
-    """Pages of write-ahead log for an outbox of that size."""
-    return min(max(most_bytes // 16 // PAGE_BYTES, 4), WAL_PAGES)
-
-
-def budget(most_bytes: int) -> float:
-    """What the rows may take, so that file and write-ahead log together stay within ``most_bytes``."""
-    return float(most_bytes - 3 * wal_pages(most_bytes) * PAGE_BYTES - 8 * PAGE_BYTES)
+            self._changed()

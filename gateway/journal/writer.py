@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -37,12 +36,12 @@ class Job(Protocol):
         """All that is new, to be written in one transaction; None: nothing."""
 
     def write(self, batch: Any) -> None:
-        """All of it or nothing; raise ``sqlite3.Error``. Runs without the lock."""
+        """All of it or nothing; raise why not. Runs without the lock."""
 
     def written(self, batch: Any) -> None:
         """It is in the file."""
 
-    def failed(self, batch: Any, error: sqlite3.Error) -> None:
+    def failed(self, batch: Any, error: Exception) -> None:
         """It is not; it stays to be written, before everything newer."""
 
 
@@ -173,7 +172,7 @@ class Writer:
                 continue
             try:
                 job.write(batch)
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is: the thread must live, or nobody is told
                 with self._lock:
                     job.failed(batch, error)
                 self._say(job.name, str(error))

@@ -10,7 +10,7 @@ import pytest
 from gateway.clock import ManualClock
 from gateway.config.model import JournalConfig
 from gateway.journal import Connector, Journal, SavedEvent
-from gateway.journal.journal import EVENTS_KEPT
+from gateway.journal.state import EVENTS_KEPT
 from gateway.site.command import CommandState
 from gateway.site.event import Grant, Loan
 from gateway.site.picture import ResourceState

@@ -1,0 +1,110 @@
+"""The outbox's file: what is in it, one batch written at a time, older records read beside the writer."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, rollback
+from gateway.site.report import Record
+
+log = logging.getLogger(__name__)
+
+Connect = Callable[[], tuple[Connection, Connection]]
+
+
+class Entry:
+    """A record in memory; ``body`` is its text until it is in the file, ``size`` the text's length."""
+
+    __slots__ = ("at", "body", "kind", "place", "record", "size")
+
+    def __init__(self, place: int, record: Record, kind: str, body: str, at: float) -> None:
+        self.place = place
+        self.record = record
+        self.kind = kind
+        self.body = body
+        self.at = at
+        self.size = len(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction brings: new records, everything up to ``floor`` gone, cursors (upstream, position, lost)."""
+
+    entries: list[Entry]
+    floor: int
+    cursors: list[tuple[str, int, int]]
+    gone: tuple[str, ...]
+    marks: tuple[tuple[str, int], ...]
+    serial: int  # 0: there is more to write than this
+
+
+class OutboxFile:
+    """``connect`` gives the writing and the reading connection; ``reconnect`` sets a damaged file aside before."""
+
+    def __init__(self, connect: Connect, reconnect: Connect) -> None:
+        self._reconnect = reconnect
+        self._writing, self._reading = connect()
+        self.deleted_upto = 0
+
+    def records(self) -> list[tuple[int, float, int]]:
+        """(position, at, size) of all, oldest first."""
+        return list(self._writing.execute("SELECT position, at, size FROM record ORDER BY position"))
+
+    def marks(self) -> dict[str, int]:
+        return dict(self._writing.execute("SELECT name, value FROM mark"))
+
+    def cursors(self) -> list[tuple[str, int, int]]:
+        return list(self._writing.execute("SELECT upstream, position, lost FROM cursor"))
+
+    def read(self, start: int, most: int) -> list[tuple[int, str, int, str]]:
+        """(position, kind, size, body) behind ``start``; never waits for the writer. Raise ``sqlite3.Error``."""
+        sql = "SELECT position, kind, size, body FROM record WHERE position > ? ORDER BY position LIMIT ?"
+        return list(self._reading.execute(sql, (start, most)))
+
+    def write(self, batch: Batch) -> None:
+        """All of it or nothing; raise ``sqlite3.Error``."""
+        connection = self._writing
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if batch.entries:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO record (position, at, size, kind, body) VALUES (?, ?, ?, ?, ?)",
+                    [(e.place, e.at, e.size, e.kind, e.body) for e in batch.entries],
+                )
+            if batch.floor > self.deleted_upto:
+                connection.execute("DELETE FROM record WHERE position <= ?", (batch.floor,))
+            if batch.gone:
+                connection.executemany("DELETE FROM cursor WHERE upstream = ?", [(name,) for name in batch.gone])
+            connection.executemany(
+                "INSERT OR REPLACE INTO cursor (upstream, position, lost) VALUES (?, ?, ?)", batch.cursors
+            )
+            connection.executemany("INSERT OR REPLACE INTO mark (name, value) VALUES (?, ?)", batch.marks)
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            rollback(connection)
+            raise
+        self.deleted_upto = batch.floor
+
+    def renew(self) -> None:
+        """Set the file aside and begin a new one. Raise ``OperatorError`` or ``sqlite3.Error``."""
+        log.error("the outbox is damaged; it is set aside and a new one begun")
+        self._writing.close()
+        self._writing, self._reading = self._reconnect()
+        self.deleted_upto = 0
+
+    def close(self) -> None:
+        self._reading.close()
+        self._writing.close()
+
+
+def wal_pages(most_bytes: int) -> int:
+    """Pages of write-ahead log for an outbox of that size."""
+    return min(max(most_bytes // 16 // PAGE_BYTES, 4), WAL_PAGES)
+
+
+def budget(most_bytes: int) -> float:
+    """What the rows may take, so that file and write-ahead log together stay within ``most_bytes``."""
+    return float(most_bytes - 3 * wal_pages(most_bytes) * PAGE_BYTES - 8 * PAGE_BYTES)
