@@ -51,6 +51,12 @@ def power_lines(status: dict[str, Any]) -> list[str]:
         lines.append("ALARM: readings too old, sheddable devices are in their safe state")
     if status["stale"]:
         lines.append(f"too old to count: {', '.join(status['stale'])}")
+    failed = status.get("commands", {}).get("failed")
+    if failed:
+        lines.append(f"commands that no device confirmed: {failed}")
+    restarts = ", ".join(f"{name} {count} times" for name, count in status.get("restarts", {}).items() if count)
+    if restarts:
+        lines.append(f"parts that failed and were started again: {restarts}")
     outbox = status["outbox"]
     lines.append(f"reports waiting {number(outbox['waiting'])}, lost {number(outbox['lost'])}")
     return lines
@@ -78,11 +84,11 @@ def device_lines(status: dict[str, Any]) -> list[str]:
 
 
 def upstream_lines(status: dict[str, Any]) -> list[str]:
-    """One line an upstream, with every counter it gives."""
+    """One line an upstream, with its counters that are not 0; ``--json`` has all."""
     lines = []
     for upstream in status["upstreams"]:
         known = {"name", "protocol", "mode", "state"}
-        counters = ", ".join(f"{key} {_plain(value)}" for key, value in upstream.items() if key not in known)
+        counters = ", ".join(f"{key} {value}" for key, value in upstream.items() if key not in known and value)
         mode = f" mode {upstream['mode']}" if upstream.get("mode") is not None else ""
         told = f"{upstream['name']}: {upstream.get('protocol') or UNKNOWN}{mode}, {upstream.get('state') or UNKNOWN}"
         lines.append(told + (f"   {counters}" if counters else ""))
@@ -129,7 +135,3 @@ def _more(device: dict[str, Any]) -> str:
     if device["plugged"] is not None:
         parts.append("plugged" if device["plugged"] else "unplugged")
     return " ".join(parts)
-
-
-def _plain(value: object) -> str:
-    return UNKNOWN if value is None else str(value)

@@ -185,7 +185,7 @@ def test_status(daemon: FakeDaemon) -> None:
     assert lines[2].startswith("  800 W event 17 until ")
     assert "too old to count: ess-5" in lines
     assert "reports waiting 4, lost 0" in lines
-    assert "ems: mqtt mode 1, registered   sent 12, refused 0" in lines
+    assert "ems: mqtt mode 1, registered   sent 12" in lines
     assert json.loads(smartema("status", "--json", "--socket", daemon.path).stdout) == STATUS
 
 
@@ -193,11 +193,14 @@ def test_an_empty_site_knows_nothing(daemon: FakeDaemon) -> None:
     daemon.answers["status"] = STATUS | {
         "power_w": None, "limit": {"import_w": None, "export_w": None, "terms": []}, "margin_w": None,
         "devices": [], "upstreams": [], "events": [], "stale": [], "futile": True,
+        "commands": {"sent": 9, "failed": 2}, "restarts": {"field mqtt": 3, "control": 0},
     }  # fmt: skip
     done = smartema("status", "--socket", daemon.path)
     assert done.returncode == 0
     assert "power –   limit none   margin –" in done.stdout
     assert "ALARM: over the limit, and everything that may be shed is off" in done.stdout
+    assert "commands that no device confirmed: 2" in done.stdout
+    assert "parts that failed and were started again: field mqtt 3 times" in done.stdout
     assert "no devices yet" in done.stdout
 
 
