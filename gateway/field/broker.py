@@ -36,7 +36,8 @@ END_S = 1.0
 
 # Runs in the child before mosquitto: no wish of ours survives exec but these. The parent-death signal is forgotten
 # by the kernel when a process changes its user, so the user is changed first; a parent that died in between is seen
-# by its number. Python's own libraries may be out of the new user's reach, so they are loaded first.
+# by its number. It is SIGKILL: mosquitto forgets a SIGTERM that comes before its loop begins, and has nothing to save.
+# Python's own libraries may be out of the new user's reach, so they are loaded first.
 LAUNCH = """
 import os, sys
 try:
@@ -48,7 +49,7 @@ parent, uid, gid = map(int, sys.argv[1:4])
 if uid >= 0:
     os.setgroups([]); os.setgid(gid); os.setuid(uid)
 if prctl is not None:
-    prctl(1, 15, 0, 0, 0)
+    prctl(1, 9, 0, 0, 0)
 if os.getppid() != parent:
     sys.exit(1)
 os.execv(sys.argv[4], sys.argv[4:])
@@ -296,13 +297,14 @@ class SiteBroker:
         except (OSError, ValueError):
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._is_ours(pid):
+                self._log.info("site broker: ending the one of the last run (pid %d)", pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
             for _ in range(40):
                 if not self._is_ours(pid):
                     path.unlink(missing_ok=True)
                     return
-                if _ == 0:
-                    self._log.info("site broker: ending the one of the last run (pid %d)", pid)
-                    os.kill(pid, number)
                 await self._clock.sleep(0.05)
 
     def _is_ours(self, pid: int) -> bool:

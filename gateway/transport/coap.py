@@ -175,7 +175,7 @@ async def put(
 def _reason(err: Exception, seconds: float) -> str:
     if isinstance(err, (TimeoutError, aiocoap.error.ConRetransmitsExceeded)):
         return f"no answer within {seconds:.3g} s"
-    return str(err) or type(err).__name__
+    return str(err.__cause__ or "") or str(err) or type(err).__name__
 
 
 def host_port(host: str, port: int) -> str:

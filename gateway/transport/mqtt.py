@@ -140,7 +140,8 @@ class MqttLink:
             finally:
                 was_up = self.state is LinkState.UP
                 self.state = LinkState.DOWN
-                self._client = None
+                client, self._client = self._client, None
+                _release(client)
                 if was_up and self._on_down is not None:
                     self._on_down()
             level = logging.DEBUG if self._failed else logging.WARNING
@@ -219,8 +220,10 @@ class MqttLink:
             raise TransientError(f"MQTT {self.settings.address} is down")
         try:
             await client.publish(topic, payload, qos)
-        except (aiomqtt.MqttError, ValueError, TimeoutError) as err:
+        except (aiomqtt.MqttError, ValueError, TimeoutError, RuntimeError) as err:
             raise TransientError(f"MQTT {self.settings.address}: {err}") from err
+        if client is not self._client and qos:
+            raise TransientError(f"MQTT {self.settings.address}: the link broke before the broker had it")
 
     def post(self, topic: str, payload: bytes, qos: int = 1) -> None:
         """Publish without waiting; a failure is logged at DEBUG. For what is said again by its own protocol."""
@@ -233,3 +236,9 @@ class MqttLink:
             await self.publish(topic, payload, qos)
         except TransientError as err:
             self._log.debug("%s: %s", topic, err)
+
+
+def _release(client: aiomqtt.Client | None) -> None:
+    """Who waits for a PUBACK of a session that is over is told so at once; aiomqtt would let them wait for 10 s."""
+    for confirmation in list(getattr(client, "_pending_publishes", {}).values()):
+        confirmation.set()
