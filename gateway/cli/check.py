@@ -9,6 +9,7 @@ from typing import Any
 from gateway.cli.text import table, watts
 from gateway.config.load import examine, read_text
 from gateway.config.model import Config, DeviceConfig
+from gateway.errors import OperatorError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     found = examine(read_text(args.config), str(args.config))
+    if found.config is not None:
+        found.warnings.extend(_missing_programs(found.config))
     if args.json:
         summary = _summary(found.config) if found.config is not None else None
         document = {"file": args.config, "mistakes": found.mistakes, "warnings": found.warnings, "summary": summary}
@@ -32,6 +35,19 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.config}: all well")
     print("\n".join(_summary_lines(found.config)))
     return 0
+
+
+def _missing_programs(config: Config) -> list[str]:
+    """What has to be installed here before this configuration can run here."""
+    if config.site_broker.host or not any(device.link == "mqtt" for device in config.device):
+        return []
+    from gateway.field.broker import find_mosquitto
+
+    try:
+        find_mosquitto()
+    except OperatorError as err:
+        return [str(err)]
+    return []
 
 
 def _summary(config: Config) -> dict[str, Any]:

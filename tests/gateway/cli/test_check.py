@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from gateway.cli import main
+from gateway.field import broker
 from tests.gateway.cli.fake_daemon import smartema
 
 GOOD = """\
@@ -58,6 +62,20 @@ def test_warnings_are_told_apart(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[0] == (
         "warning: gateway.toml device: there is none: nothing can be shed; add [[device]]"
     )
+
+
+def test_a_missing_mosquitto_is_told_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(GOOD)
+    monkeypatch.setattr(broker, "SBIN", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["check", "-c", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("warning: site_broker: devices with link mqtt need a broker")
+    file.write_text(GOOD.replace("port = 1884", 'host = "10.0.0.9"'))
+    assert main(["check", "-c", str(file)]) == 0
+    assert capsys.readouterr().out.startswith(f"{file}: all well")
 
 
 def test_json(tmp_path: Path) -> None:

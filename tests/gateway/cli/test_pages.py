@@ -1,0 +1,44 @@
+"""The pages say what is there: links lead somewhere, commands and menu numbers exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import COMMANDS
+from gateway.cli.menu_items import ITEMS
+from gateway.config.load import examine
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    names = {row.name for row in COMMANDS}
+    code = " ".join(re.findall(r"(?s)```.*?```|`[^`\n]*`", page.read_text(encoding="utf-8")))
+    shown = re.findall(r"(?m)(?<![\w/.-])smartema ([a-z]+)\b", code)
+    assert set(shown) <= names
+
+
+def test_every_number_of_the_menu_is_explained() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    told = {number for row in re.findall(r"(?m)^\| (`\d.*?) \|", text) for number in re.findall(r"`(\d+)", row)}
+    assert told == set(ITEMS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_of_configurations_are_right(page: Path) -> None:
+    for block in re.findall(r"(?s)```toml\n(.*?)```", page.read_text(encoding="utf-8")):
+        found = examine(block, "example.toml")
+        # Files that an example names are not here.
+        assert [line for line in found.mistakes if "no such file" not in line] == []
