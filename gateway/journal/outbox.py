@@ -12,9 +12,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
 from gateway.clock import Clock
@@ -24,17 +22,12 @@ from gateway.journal import rows
 from gateway.journal.outbox_file import Batch, Entry, OutboxFile, budget, wal_pages
 from gateway.journal.spans import Spans, boot_and_seq, footprint, position
 from gateway.journal.store import PAGE_BYTES, JournalError, is_damage
+from gateway.journal.tail import Tail
 from gateway.journal.writer import Waiters
 from gateway.site.report import DeviceNotice, OutboxBody, Record, SiteReport
 
 log = logging.getLogger(__name__)
 
-# Records in memory although they are in the file: what a live upstream asks for.
-RECENT_RECORDS = 1_000
-RECENT_BYTES = 256_000  # of JSON; as objects about four times that
-# Records that wait for a full disk; beyond them the oldest of these are dropped, and counted.
-WAITING_RECORDS = 2_000
-WAITING_BYTES = 1_000_000
 # Read from the file at most so many at once: 50 reports of 20 devices decode in about 5 ms of the loop's time.
 CHUNK_RECORDS = 50
 CHUNK_BYTES = 128_000
@@ -87,10 +80,7 @@ class Outbox:
         self._spans = Spans(self._most_size, self._most_age_s)
         self._readers: dict[str, Reader] = {}
         self._gone: list[str] = []
-        self._recent: deque[Entry] = deque()
-        self._recent_bytes = 0
-        self._unwritten: deque[Entry] = deque()
-        self._unwritten_bytes = 0
+        self._tail = Tail()
         self.waiters = Waiters()
         self.marks: dict[str, int] = {}
         self._in_flight: Batch | None = None
@@ -182,12 +172,8 @@ class Outbox:
             if not self._readers:
                 return record
             entry = Entry(place, record, _KINDS[type(body)], rows.dumps(body), at)
-            size = entry.size
-            self._spans.add(place, footprint(size), at)
-            self._recent.append(entry)
-            self._recent_bytes += size
-            self._unwritten.append(entry)
-            self._unwritten_bytes += size
+            self._spans.add(place, footprint(entry.size), at)
+            self._tail.add(entry)
             for reader in self._readers.values():
                 reader.count += 1
             self._bound(at)
@@ -198,17 +184,11 @@ class Outbox:
     def read(self, start: int, most: int) -> list[Record]:
         """Up to ``most`` records behind ``start``, oldest first; fewer when they come from the file."""
         start = max(start, self._floor)
-        if start < (self._recent[0].place - 1 if self._recent else self._last) and self._spans:
+        if start < self._tail.first(self._last + 1) - 1 and self._spans:
             older = self._from_file(start, min(most, CHUNK_RECORDS))
             if older is None or older:
                 return older or []
-        recent = self._recent
-        if not recent or most <= 0:
-            return []
-        skip = start - recent[0].place + 1
-        if skip > 0 and not (skip < len(recent) and recent[skip - 1].place == start):
-            skip = sum(1 for entry in recent if entry.place <= start)
-        return [entry.record for entry in islice(recent, max(skip, 0), max(skip, 0) + most)]
+        return self._tail.read(start, most)
 
     def acknowledge(self, reader: Reader, place: int) -> None:
         with self.lock:
@@ -227,7 +207,7 @@ class Outbox:
         return {
             "records": self._spans.count(self._floor, self._last),
             "bytes": round(self._spans.size),
-            "not_written": len(self._unwritten),
+            "not_written": len(self._tail.unwritten),
             "upstreams": {
                 name: {"waiting": r.count, "acknowledged": r.acknowledged, "lost": r.gone}
                 for name, r in self._readers.items()
@@ -249,10 +229,9 @@ class Outbox:
             self._drop_upto(aged)
         while self._spans.size > self._most_size and self._spans.oldest.last < self._last:
             self._drop_upto(self._spans.oldest.last)
-        while len(self._unwritten) > WAITING_RECORDS or self._unwritten_bytes > WAITING_BYTES:
-            if not self._drop_unwritten():
-                break
-        self._evict()
+        while self._tail.full() and self._drop_unwritten():
+            pass
+        self._tail.evict(self._written)
 
     def _drop_upto(self, place: int) -> None:
         """Drop the oldest, and count it for whoever has not had it."""
@@ -266,15 +245,10 @@ class Outbox:
     def _drop_unwritten(self) -> bool:
         """Drop the oldest that no file has and no transaction is writing; the newest stays."""
         busy = self._in_flight.entries[-1].place if self._in_flight and self._in_flight.entries else 0
-        entry = next((entry for entry in self._unwritten if entry.place > busy), None)
-        if entry is None or entry is self._unwritten[-1]:
-            return False
-        self._unwritten.remove(entry)
-        self._unwritten_bytes -= entry.size
-        self._recent.remove(entry)
-        self._recent_bytes -= entry.size
-        self._lose(entry.place, entry.size)
-        return True
+        entry = self._tail.drop_unwritten(busy)
+        if entry is not None:
+            self._lose(entry.place, entry.size)
+        return entry is not None
 
     def _lose(self, place: int, size: int) -> None:
         self._spans.drop_one(place, footprint(size))
@@ -290,17 +264,7 @@ class Outbox:
             return
         self._floor = floor
         self._spans.drop_upto(floor)
-        while self._recent and self._recent[0].place <= floor:
-            self._recent_bytes -= self._recent.popleft().size
-        while self._unwritten and self._unwritten[0].place <= floor:
-            self._unwritten_bytes -= self._unwritten.popleft().size
-
-    def _evict(self) -> None:
-        """Keep in memory what is not in the file, and the newest of the rest."""
-        while self._recent and self._recent[0].place <= self._written:
-            if len(self._recent) <= RECENT_RECORDS and self._recent_bytes <= RECENT_BYTES:
-                return
-            self._recent_bytes -= self._recent.popleft().size
+        self._tail.forget_upto(floor)
 
     # --- the file: reading on the loop ---
 
@@ -337,12 +301,12 @@ class Outbox:
             return None
         entries: list[Entry] = []
         size = 0
-        for entry in self._unwritten:
+        for entry in self._tail.unwritten:
             entries.append(entry)
             size += entry.size
             if len(entries) >= BATCH_RECORDS or size >= self._batch_bytes:
                 break
-        more = len(entries) < len(self._unwritten)
+        more = len(entries) < len(self._tail.unwritten)
         cursors = [(name, r.place, r.gone) for name, r in self._readers.items()]
         marks = {**self.marks, "appended": entries[-1].place if entries else max(self._written, self._floor)}
         batch = Batch(
@@ -368,11 +332,7 @@ class Outbox:
         if batch.entries:
             last = batch.entries[-1].place
             self._written = max(self._written, last)
-            while self._unwritten and self._unwritten[0].place <= last:
-                entry = self._unwritten.popleft()
-                self._unwritten_bytes -= entry.size
-                entry.body = ""
-            self._evict()
+            self._tail.written(self._written)
         self.waiters.written(batch.serial)
         if self.waiters.pending():
             self.want()
@@ -388,11 +348,10 @@ class Outbox:
         self._file.renew()
         with self.lock:
             self._damaged = False
-            upto = self._recent[0].place - 1 if self._recent else self._last
+            upto = self._tail.first(self._last + 1) - 1
             self._drop_upto(upto)
-            for entry in self._recent:
+            for entry in self._tail.recent:
                 entry.body = entry.body or rows.dumps(entry.record.body)
-            self._unwritten = deque(self._recent)
-            self._unwritten_bytes = self._recent_bytes
+            self._tail.all_unwritten()
             self._written = upto
             self._changed()

@@ -221,12 +221,9 @@ async def test_values_and_repeated_saves_cost_nothing(tmp_path: Path) -> None:
     await journal.close()
 
 
-async def test_many_who_wait_share_a_sync() -> None:
+async def test_many_who_wait_share_a_sync(tmp_path: Path) -> None:
     disk = Disk()
-    home = Path("/virtual")
-    made = Path.cwd()
-    journal = Journal.open(made, made, JournalConfig(), ManualClock(), connector=disk.boot(), threaded=False)
-    assert home
+    journal = Journal.open(tmp_path, tmp_path, JournalConfig(), ManualClock(), connector=disk.boot(), threaded=False)
     before = disk.syncs
     for n in range(20):
         journal.save_value("n", str(n))

@@ -9,7 +9,7 @@ import pytest
 from gateway.clock import ManualClock
 from gateway.config.model import JournalConfig
 from gateway.journal import Journal
-from gateway.journal import outbox as module
+from gateway.journal import tail as module
 from tests.gateway.journal.samples import notice, report
 from tests.support.wait import until
 
@@ -85,7 +85,7 @@ async def test_older_records_come_from_the_file_in_pieces(tmp_path: Path, monkey
             await journal.outbox_written()
     await journal.outbox_written()
     journal.append(report(-1.0))
-    assert len(journal._outbox._recent) <= 51
+    assert len(journal._outbox._tail.recent) <= 51
     got: list[object] = []
     while len(got) < 1_200:
         piece = ems.unacknowledged(None, 400)
