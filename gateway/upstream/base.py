@@ -39,7 +39,8 @@ class UpperInputs(Protocol):
 
     async def take_event(self, event: DrEvent) -> bool:
         """Apply a new, changed or cancelled event; True is optIn. Returns after commands left and the journal
-        has it on disk, so that the caller may answer (control.md, "Order of acting")."""
+        has it on disk, so that the caller may answer (control.md, "Order of acting"). An event of a modification that
+        was taken before (a restart lies between) is not applied again: its opt is repeated."""
 
     async def take_setting(self, number: int, setting: Setting, source: Source) -> str:
         """An upper side's direct command to a device; one line of what became of it."""
