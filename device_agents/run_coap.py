@@ -53,7 +53,13 @@ class Put(aiocoap.resource.Resource):
         super().__init__()
         self._take = take
 
+    async def needs_blockwise_assembly(self, request: Any) -> bool:
+        """No message to a device needs it, and half a message kept for a peer is memory given away."""
+        return False
+
     async def render_put(self, request: Any) -> aiocoap.Message:
+        if request.opt.block1 is not None and (request.opt.block1.more or request.opt.block1.block_number):
+            return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
         try:
             self._take(request.payload)
         except WireError as err:

@@ -82,6 +82,7 @@ async def test_every_kind_reports_on_its_period(make: Callable[[Time], Agent]) -
         ("setpoint", b'{"id":1,"lease_s":0}', "4.00"),
         ("setpoint", b"\xff\xfe", "4.00"),
         ("rdr", b'{"rdr":"perhaps"}', "4.00"),
+        ("setpoint", b" " * 3000, "4.13"),  # sent in blocks
         ("nothing", b"", "4.04"),
     ],
 )
