@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.lines import Lines, Path, show
+from gateway.config.values import one_line
 
 
 class Notes:
@@ -39,4 +40,7 @@ class Notes:
     def _told(self, notes: list[tuple[Path, str]]) -> list[str]:
         placed = [(self._lines.of(path), show(path), text) for path, text in notes]
         placed.sort(key=lambda note: note[0] or 10**9)
-        return [f"{self._filename}{f':{line}' if line else ''} {where}: {text}" for line, where, text in placed]
+        return [
+            f"{self._filename}{f':{line}' if line else ''} {one_line(where)}: {one_line(text)}"
+            for line, where, text in placed
+        ]

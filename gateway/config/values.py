@@ -16,6 +16,11 @@ def toml(value: object) -> str:
     return "{ … }" if isinstance(value, dict) else str(value)
 
 
+def one_line(text: str) -> str:
+    """The text with what would break its line, or steer a terminal, written as an escape."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
 def _char(char: str) -> str:
     if char in '"\\':
         return "\\" + char

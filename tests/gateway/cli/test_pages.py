@@ -25,8 +25,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
     names = {row.name for row in COMMANDS}
-    code = " ".join(re.findall(r"(?s)```.*?```|`[^`\n]*`", page.read_text(encoding="utf-8")))
-    shown = re.findall(r"(?m)(?<![\w/.-])smartema ([a-z]+)\b", code)
+    pieces = re.findall(r"(?s)```.*?```|`[^`\n]*`", page.read_text(encoding="utf-8"))
+    command = re.compile(r"(?m)(?:^|&& |sudo -u smartema )smartema ([a-z]+)\b")
+    shown = [name for piece in pieces for name in command.findall(piece.strip("`"))]
     assert set(shown) <= names
 
 

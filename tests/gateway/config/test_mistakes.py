@@ -114,6 +114,7 @@ UPSTREAM = [
 ]
 
 HOSTS = [
+    ("a\\nb", r'"a\u000ab" is no host; write the name or address alone'),
     ("", "is empty; name the broker's address"),
     ("10.0.0.1:1883", '"10.0.0.1:1883" holds a port; write it in the key port'),
     ("mqtt://10.0.0.1", '"mqtt://10.0.0.1" is no host; write the name or address alone'),
