@@ -11,9 +11,10 @@ from typing import Any
 from gateway.clock import Clock
 from headend.ems.errors import Refused, Unknown
 from headend.ems.head import Head
+from headend.ems.records import Loaded
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Change, Delivery, Device, DeviceCommand, Ema, Event, Rdr
-from headend.ems.store import Loaded, Store
+from headend.ems.store import Store
 
 # An event that is over is still in memory (shown, its late answers taken) for a day.
 EVENT_MEMORY_S = 86_400.0

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from gateway.errors import OperatorError
 from headend.ems.settings import EmsSettings
 
 LISTS = ("emas", "devices", "events", "rdr", "commands", "limits", "reports")
@@ -112,6 +113,8 @@ def _settings(args: argparse.Namespace) -> EmsSettings:
     from headend.ems.settings import load
 
     keys: dict[str, Any] = load(args.config) if args.config else {}
+    if args.db and "@" in args.db and ":" in args.db.partition("://")[2].rpartition("@")[0]:
+        raise OperatorError("--db: a command line is seen by everybody; write the URL with its password into ems.toml")
     for key in dataclasses.fields(EmsSettings):
         value = getattr(args, key.name, None)
         if value is not None:
@@ -179,8 +182,6 @@ def _broker_config(args: argparse.Namespace) -> int:
 
 def _numbers(text: str) -> list[int]:
     """``1,2,5-9``. Raise ``OperatorError``."""
-    from gateway.errors import OperatorError
-
     numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().removeprefix("gw/").partition("-")

@@ -8,8 +8,9 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 
 from headend.ems import models as rows
+from headend.ems.records import load_events
 from headend.ems.state import Event
-from headend.ems.store import Store, load_events
+from headend.ems.store import Store
 
 # A longer gap between two samples is an outage: the power in it is not known, and is not filled in.
 GAP_S = 120.0

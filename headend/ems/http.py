@@ -52,6 +52,8 @@ class HttpPart:
             listener = socket.socket(family, kind, proto)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            # From here on whoever connects waits for us, so the endpoint may be told.
+            listener.listen(128)
         except OSError as err:
             raise OperatorError(f"http: {settings.http}: {err.strerror}; choose another HOST:PORT") from err
         self._socket = listener

@@ -15,9 +15,10 @@ from headend.ems.errors import Refused
 from headend.ems.events import EventDesk
 from headend.ems.head import Head
 from headend.ems.rdr import TOTAL, RdrDesk
+from headend.ems.records import NewReport
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Device, Ema, Event, Mode
-from headend.ems.store import NewReport, Store
+from headend.ems.store import Store
 
 # An EMA reports every 10 s by default and says good-bye by its last will; one that is silent for this long is gone.
 SILENT_S = 120.0

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,9 @@ from sqlalchemy.pool import StaticPool
 
 from gateway.errors import OperatorError
 from headend.ems import models as rows
-from headend.ems.state import Delivery, Device, DeviceCommand, Ema, Event, Mode, Rdr, ReportCount
+from headend.ems import records
+from headend.ems.records import Loaded, NewReport
+from headend.ems.state import ReportCount
 from headend.ems.writer import Writer
 
 T = TypeVar("T")
@@ -29,34 +30,6 @@ Done = Callable[[T | None, Exception | None], None]
 MOST_WAITING = 20_000
 # How long a write waits for somebody else's lock (a backup) before it is an error.
 LOCK_WAIT_S = 10
-# Rows that one pruning commit removes, so that it holds nobody up.
-PRUNE_ROWS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class NewReport:
-    """A report on its way into the database. ``devices``: JSON text. ``sample`` None: it said no power."""
-
-    ema: str
-    request_id: str
-    at: float
-    received_at: float
-    devices: str
-    sample: dict[str, Any] | None
-
-
-@dataclass(slots=True)
-class Loaded:
-    """What was there at the start."""
-
-    emas: dict[str, Ema] = field(default_factory=dict)
-    devices: dict[tuple[str, str], Device] = field(default_factory=dict)
-    events: dict[int, Event] = field(default_factory=dict)
-    limits: dict[str, float] = field(default_factory=dict)
-    meta: dict[str, str] = field(default_factory=dict)
-    last_event: int = 0
-    last_rdr: int = 0
-    last_command: int = 0
 
 
 class Store:
@@ -94,7 +67,7 @@ class Store:
                 sql.event.listen(engine, "connect", _sqlite_settings)
             rows.Base.metadata.create_all(engine)
             with engine.begin() as connection:
-                _check_schema(connection, self._url)
+                records.check_schema(connection, self._url)
         except (SQLAlchemyError, ImportError, OSError) as err:
             raise OperatorError(f"db: {self._shown()}: {str(err).splitlines()[0]}") from err
         return engine
@@ -136,7 +109,7 @@ class Store:
         """Store a report once; ``done(fresh, error)`` after the commit. False: too many wait, it was not taken."""
         if len(self.writer) >= MOST_WAITING:
             return False
-        self.writer.submit_item(_add_reports, report, done)
+        self.writer.submit_item(records.add_reports, report, done)
         return True
 
     async def counts(self) -> dict[str, ReportCount]:
@@ -149,17 +122,19 @@ class Store:
 
     def save(self, things: Iterable[object], done: Done[None] | None = None) -> None:
         """Write objects of ``state`` through, behind the caller; a failure is in the log."""
-        ready = [row for thing in things for row in _as_rows(thing)]
-        self.writer.submit(lambda connection: _upsert(connection, ready), done or _nothing)
+        ready = [row for thing in things for row in records.as_rows(thing)]
+        self.writer.submit(lambda connection: records.upsert(connection, ready), done or _nothing)
 
     async def save_now(self, *things: object) -> None:
         """The same, and return after the commit. Raise what the database raised."""
-        ready = [row for thing in things for row in _as_rows(thing)]
-        await self.writer.run(lambda connection: _upsert(connection, ready))
+        ready = [row for thing in things for row in records.as_rows(thing)]
+        await self.writer.run(lambda connection: records.upsert(connection, ready))
 
     async def set_meta(self, key: str, value: str) -> None:
         """Keep a setting that an operator changed."""
-        await self.writer.run(lambda connection: _upsert(connection, [(rows.MetaRow, {"key": key}, {"value": value})]))
+        await self.writer.run(
+            lambda connection: records.upsert(connection, [(rows.MetaRow, {"key": key}, {"value": value})])
+        )
 
     async def set_limit(self, scope: str, watts: float | None) -> None:
         """Keep a limit; None removes it."""
@@ -168,14 +143,14 @@ class Store:
             if watts is None:
                 connection.execute(sql.delete(rows.LimitRow).where(rows.LimitRow.scope == scope))
             else:
-                _upsert(connection, [(rows.LimitRow, {"scope": scope}, {"watts": watts})])
+                records.upsert(connection, [(rows.LimitRow, {"scope": scope}, {"watts": watts})])
 
         await self.writer.run(work)
 
     def add_sample(self, sample: dict[str, Any]) -> None:
         """A point of the power series that no report carried (a margin)."""
         if len(self.writer) < MOST_WAITING:
-            self.writer.submit_item(_add_samples, sample, _nothing)
+            self.writer.submit_item(records.add_samples, sample, _nothing)
 
     def audit(self, at: float, account: str, source: str, action: str, detail: str) -> None:
         """Who did what. Never a secret."""
@@ -184,11 +159,11 @@ class Store:
 
     async def load(self, since: float) -> Loaded:
         """All that is current; events whose end is later than ``since``."""
-        return await self.writer.run(lambda connection: _load(connection, since))
+        return await self.writer.run(lambda connection: records.load(connection, since))
 
     async def prune(self, reports_before: float, samples_before: float) -> int:
         """Remove what is older, a bounded number of rows a call; how many went."""
-        return await self.writer.run(lambda connection: _prune(connection, reports_before, samples_before))
+        return await self.writer.run(lambda connection: records.prune(connection, reports_before, samples_before))
 
 
 def _nothing(_result: object, _error: Exception | None) -> None:
@@ -201,179 +176,3 @@ def _sqlite_settings(connection: Any, _record: object) -> None:
     # FULL: what was acknowledged to an EMA survives a power cut, not only a crash of this process.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
-
-
-def _check_schema(connection: Connection, url: str) -> None:
-    found = connection.scalar(sql.select(rows.MetaRow.value).where(rows.MetaRow.key == "schema"))
-    if found is None:
-        connection.execute(sql.insert(rows.MetaRow), {"key": "schema", "value": str(rows.SCHEMA)})
-    elif int(found) > rows.SCHEMA:
-        raise OperatorError(f"db: {url}: made by a later smartema (schema {found}, this one knows {rows.SCHEMA})")
-
-
-def _add_reports(connection: Connection, reports: list[NewReport]) -> list[bool]:
-    """True for each that is new."""
-    table = rows.ReportRow
-    keys = [(report.ema, report.request_id) for report in reports]
-    query = sql.select(table.ema, table.request_id).where(sql.tuple_(table.ema, table.request_id).in_(keys))
-    known = {(ema, number) for ema, number in connection.execute(query)}
-    fresh: list[bool] = []
-    new: list[NewReport] = []
-    tally: dict[str, list[int]] = {}
-    for report, key in zip(reports, keys, strict=True):
-        is_new = key not in known
-        known.add(key)
-        fresh.append(is_new)
-        tally.setdefault(report.ema, [0, 0])[0 if is_new else 1] += 1
-        if is_new:
-            new.append(report)
-    if new:
-        connection.execute(
-            sql.insert(table),
-            [
-                {
-                    "ema": r.ema,
-                    "request_id": r.request_id,
-                    "at": r.at,
-                    "received_at": r.received_at,
-                    "devices": r.devices,
-                }
-                for r in new
-            ],
-        )
-        _add_samples(connection, [r.sample for r in new if r.sample is not None])
-    count = rows.ReportCountRow
-    for ema, (stored, doubled) in tally.items():
-        changed = connection.execute(
-            sql.update(count)
-            .where(count.ema == ema)
-            .values(stored=count.stored + stored, duplicates=count.duplicates + doubled)
-        )
-        if changed.rowcount == 0:
-            connection.execute(sql.insert(count), {"ema": ema, "stored": stored, "duplicates": doubled})
-    return fresh
-
-
-def _add_samples(connection: Connection, samples: list[dict[str, Any]]) -> list[None]:
-    if samples:
-        connection.execute(sql.insert(rows.SampleRow), samples)
-    return [None] * len(samples)
-
-
-Row = tuple[type[rows.Base], Mapping[str, Any], Mapping[str, Any]]
-
-
-def _as_rows(thing: object) -> list[Row]:
-    """(table, key, values) of an object of ``state``."""
-    match thing:
-        case Ema():
-            names = (
-                "ven_id protocol registered_at connected last_seen power_w threshold_w margin_w generate_w storage_w "
-                "measured_at"
-            )
-            return [(rows.EmaRow, {"name": thing.name}, {**_picked(thing, names), "mode": str(thing.mode)})]
-        case Device():
-            names = "kind number connected on dimming watt priority updated_at"
-            values = {**_picked(thing, names), "details": dict(thing.details)}
-            return [(rows.DeviceRow, {"ema": thing.ema, "id": thing.id}, values)]
-        case Event():
-            names = "modification start end value_w everyone cancelled created_at created_by changed_at planned_end"
-            deliveries = [_delivery_row(thing.id, delivery) for delivery in thing.deliveries.values()]
-            return [(rows.EventRow, {"id": thing.id}, _picked(thing, names)), *deliveries]
-        case (int() as event_id, Delivery() as delivery):
-            return [_delivery_row(event_id, delivery)]
-        case Rdr():
-            names = "ema number watts asked_at state why by answered_at"
-            return [(rows.RdrRow, {"id": thing.id}, _picked(thing, names))]
-        case DeviceCommand():
-            names = "ema number action by at state why state_at"
-            return [(rows.CommandRow, {"id": thing.id}, _picked(thing, names))]
-    raise TypeError(f"{thing!r} has no table")
-
-
-def _delivery_row(event_id: int, delivery: Delivery) -> Row:
-    values = _picked(delivery, "removed sent attempts sent_at answered opt answered_at")
-    return rows.DeliveryRow, {"event_id": event_id, "ema": delivery.ema}, values
-
-
-def _picked(thing: object, names: str) -> dict[str, Any]:
-    return {name: getattr(thing, name) for name in names.split()}
-
-
-def _upsert(connection: Connection, ready: list[Row]) -> None:
-    """Update, else insert: the same words for every database, and this process is the only writer."""
-    for table, key, values in ready:
-        where = [getattr(table, name) == value for name, value in key.items()]
-        if connection.execute(sql.update(table).where(*where).values(**values)).rowcount == 0:
-            connection.execute(sql.insert(table).values(**key, **values))
-
-
-def _load(connection: Connection, since: float) -> Loaded:
-    loaded = Loaded()
-    for row in connection.execute(sql.select(rows.EmaRow.__table__)).mappings():
-        loaded.emas[row["name"]] = Ema(**{**row, "mode": Mode(row["mode"]), "connected": False})
-    for row in connection.execute(sql.select(rows.ReportCountRow.__table__)).mappings():
-        ema = loaded.emas.get(row["ema"])
-        if ema is not None:
-            ema.reports, ema.duplicates = row["stored"], row["duplicates"]
-    for row in connection.execute(sql.select(rows.DeviceRow.__table__)).mappings():
-        values = {("on" if name == "is_on" else name): value for name, value in row.items()}
-        loaded.devices[row["ema"], row["id"]] = Device(**values)
-    loaded.events = {event.id: event for event in load_events(connection, rows.EventRow.planned_end > since)}
-    for row in connection.execute(sql.select(rows.LimitRow.__table__)).mappings():
-        loaded.limits[row["scope"]] = row["watts"]
-    for row in connection.execute(sql.select(rows.MetaRow.__table__)).mappings():
-        loaded.meta[row["key"]] = row["value"]
-    loaded.last_event = connection.scalar(sql.select(sql.func.max(rows.EventRow.id))) or 0
-    loaded.last_rdr = connection.scalar(sql.select(sql.func.max(rows.RdrRow.id))) or 0
-    loaded.last_command = connection.scalar(sql.select(sql.func.max(rows.CommandRow.id))) or 0
-    # Their askers do not wait any more: silence was a denial.
-    pending = sql.update(rows.RdrRow).where(rows.RdrRow.state == "pending")
-    connection.execute(pending.values(state="denied", why="the EMS was restarted before it was answered", by="ems"))
-    sent = sql.update(rows.CommandRow).where(rows.CommandRow.state == "sent")
-    connection.execute(sent.values(state="failed", why="the EMS was restarted before it was confirmed"))
-    return loaded
-
-
-def load_events(connection: Connection, *where: Any, most: int | None = None) -> list[Event]:
-    """Events with their deliveries, newest first."""
-    query = sql.select(rows.EventRow.__table__).where(*where).order_by(rows.EventRow.id.desc())
-    events: dict[int, Event] = {}
-    for row in connection.execute(query.limit(most) if most is not None else query).mappings():
-        values = {("end" if name == "ends" else name): value for name, value in row.items()}
-        events[row["id"]] = Event(**values)
-    if events:
-        ids = list(events)
-        table = rows.DeliveryRow
-        query = sql.select(table.__table__).where(table.event_id.between(min(ids), max(ids)))
-        for row in connection.execute(query).mappings():
-            values = dict(row)
-            event = events.get(values.pop("event_id"))
-            if event is not None:
-                event.deliveries[row["ema"]] = Delivery(**values)
-    return list(events.values())
-
-
-def _prune(connection: Connection, reports_before: float, samples_before: float) -> int:
-    gone = 0
-    report = rows.ReportRow
-    keys = sql.select(report.ema, report.request_id).where(report.received_at < reports_before).limit(PRUNE_ROWS)
-    found = [tuple(key) for key in connection.execute(keys)]
-    if found:
-        old = sql.delete(report).where(sql.tuple_(report.ema, report.request_id).in_(found))
-        gone += connection.execute(old).rowcount
-    for table, column in (
-        (rows.SampleRow, rows.SampleRow.at),
-        (rows.RdrRow, rows.RdrRow.asked_at),
-        (rows.CommandRow, rows.CommandRow.at),
-        (rows.AuditRow, rows.AuditRow.at),
-    ):
-        ids = connection.scalars(sql.select(table.id).where(column < samples_before).limit(PRUNE_ROWS)).all()
-        if ids:
-            gone += connection.execute(sql.delete(table).where(table.id.in_(ids))).rowcount
-    ended = sql.select(rows.EventRow.id).where(rows.EventRow.planned_end < samples_before).limit(PRUNE_ROWS)
-    events = connection.scalars(ended).all()
-    if events:
-        connection.execute(sql.delete(rows.DeliveryRow).where(rows.DeliveryRow.event_id.in_(events)))
-        gone += connection.execute(sql.delete(rows.EventRow).where(rows.EventRow.id.in_(events))).rowcount
-    return gone

@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 
-from headend.ems.store import NewReport, Store
+from headend.ems.records import NewReport
+from headend.ems.store import Store
 
 IN_FLIGHT = 200
 

@@ -15,8 +15,9 @@ import sqlalchemy as sql
 from gateway.errors import OperatorError
 from headend.ems import history
 from headend.ems.models import AuditRow, ReportRow, SampleRow
+from headend.ems.records import NewReport
 from headend.ems.state import Delivery, Device, Ema, Event, Mode, ReportCount
-from headend.ems.store import NewReport, Store
+from headend.ems.store import Store
 from tests.headend.support import LOG, sqlite_url
 from tests.support.wait import until
 
