@@ -100,7 +100,7 @@ class Journal(State):
         reserved = {"boot": self.boot, "command": self._commands.upto, "decision": self._decisions.upto}
         notes = list(self._essential.connection.execute("SELECT upstream, lost, waiting, appended FROM outbox_note"))
         for upstream, missing in self._outbox.account(notes).items():
-            log.warning("the outbox lost at least %d reports for %s that were not acknowledged", missing, upstream)
+            log.warning("the outbox lost about %d reports for %s that were not acknowledged", missing, upstream)
         self._outbox.boot = self.boot
         self._outbox.marks.update(reserved)
         rows: list[Statement] = [(PUT, item) for item in reserved.items()]

@@ -1,6 +1,6 @@
 """The journal's one thread, and its group commit.
 
-SQLite blocks: a synced commit takes 5 to 50 ms on flash, and the loop must not stand still for it (rule 5). One
+SQLite blocks: a synced commit takes milliseconds, on flash many, and the loop must not stand still for it (rule 5). One
 thread does all writing; what is handed in while it commits makes up its next commit. Everything costly in Python
 (JSON) is done before, by the caller, so that the thread runs SQLite's C code, which lets go of the interpreter.
 """
