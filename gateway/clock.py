@@ -41,6 +41,10 @@ class Clock(Protocol):
     def real(self, seconds: float) -> float:
         """How many seconds of the machine's clock so many seconds of this clock are (for time-outs)."""
 
+    def patience(self, seconds: float) -> float:
+        """So many seconds of this clock, but not fewer than as many of the machine's: for waiting on what the
+        machine itself must do, such as the answer of a peer."""
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -56,6 +60,9 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def real(self, seconds: float) -> float:
+        return seconds
+
+    def patience(self, seconds: float) -> float:
         return seconds
 
 
@@ -83,6 +90,9 @@ class ScaledClock:
     def real(self, seconds: float) -> float:
         return seconds / self.speed
 
+    def patience(self, seconds: float) -> float:
+        return seconds * max(self.speed, 1.0)
+
 
 class ManualClock:
     """A clock that stands until ``advance`` moves it: tests and simulation in virtual time."""
@@ -108,6 +118,9 @@ class ManualClock:
         await future
 
     def real(self, seconds: float) -> float:
+        return seconds
+
+    def patience(self, seconds: float) -> float:
         return seconds
 
     def jump_wall(self, seconds: float) -> None:

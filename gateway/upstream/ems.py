@@ -180,7 +180,7 @@ class EmsUpstream:
             return
         self._desk.begin()
         self._deadlines.cancel_all()
-        self._deadlines.after("setup", self._setup_wait.next(), self._not_set_up)
+        self._deadlines.answer_within("setup", self._setup_wait.next(), self._not_set_up)
         self._post(self._client.connected())
 
     def _not_set_up(self) -> None:
@@ -206,7 +206,7 @@ class EmsUpstream:
 
     def _poll(self) -> None:
         now = self._clock.monotonic()
-        if now - self._heard > max(SILENT_S, SILENT_POLLS * self._duration_s):
+        if now - self._heard > max(self._clock.patience(SILENT_S), SILENT_POLLS * self._duration_s):
             self._say_silent("polls", "does not answer polls")
             self._begin()
             return
@@ -231,7 +231,7 @@ class EmsUpstream:
                 self._happened(output)
         if self._client.step is not step and not self._client.up:
             self._heard = self._clock.monotonic()
-            self._deadlines.after("setup", ANSWER_S, self._not_set_up)
+            self._deadlines.answer_within("setup", ANSWER_S, self._not_set_up)
 
     def _happened(self, output: link.ClientOutput) -> None:
         acknowledged = isinstance(output, link.ReportAcknowledged | link.DeviceAcknowledged)
@@ -273,7 +273,7 @@ class EmsUpstream:
         """Reports are not answered in time. Answers without a number could be taken for those of a second try: there
         only a new set-up clears the way."""
         self._say_silent(REPORTS, "does not acknowledge reports")
-        silent = self._clock.monotonic() - self._heard > SILENT_S
+        silent = self._clock.monotonic() - self._heard > self._clock.patience(SILENT_S)
         if silent or not self._client.echoes:
             self._begin()
             return True

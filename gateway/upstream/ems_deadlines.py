@@ -27,6 +27,10 @@ class Deadlines:
         if self._until is None or due < self._until:
             self._changed.set()
 
+    def answer_within(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        """The same for a peer's answer: on a clock that runs faster than real time the peer keeps its real time."""
+        self.after(name, self._clock.patience(seconds), call)
+
     def cancel(self, *names: str) -> None:
         """Forget these."""
         for name in names:

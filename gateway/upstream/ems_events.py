@@ -97,7 +97,7 @@ class EventDesk:
         opt.tries += 1
         self._post(self._client.created_event(event_id, opt.request_id, opt.opt_in))
         if "opt" not in self._deadlines:
-            self._deadlines.after("opt", self._wait.next(), self._again)
+            self._deadlines.answer_within("opt", self._wait.next(), self._again)
 
     def _waiting(self) -> list[int]:
         return [number for number, opt in self._opts.items() if not opt.acknowledged and opt.tries < MOST_TRIES]

@@ -90,7 +90,7 @@ class ReportDesk:
                 self._send(record)
             last = records[-1]
         if self.window.waiting and "report" not in self._deadlines:
-            self._deadlines.after("report", self._wait.next(), self._not_acknowledged)
+            self._deadlines.answer_within("report", self._wait.next(), self._not_acknowledged)
         if last is not None and isinstance(last.body, SiteReport):
             self._send_margin(last.body)
 
@@ -122,7 +122,7 @@ class ReportDesk:
         for record in self.window.again():
             self.resent += 1
             self._send(record)
-        self._deadlines.after("report", self._wait.next(), self._not_acknowledged)
+        self._deadlines.answer_within("report", self._wait.next(), self._not_acknowledged)
 
     def _send(self, record: Record) -> None:
         self.sent += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gateway.site.event import DrEvent
     from gateway.site.picture import ResourceState
     from lab.demo.record import Recorder
     from lab.demo.scene import Scene
@@ -150,9 +151,7 @@ def frame(scene: Scene, speed: float) -> Frame:
     limit = engine.limit(now)
     power = engine.power().watts
     margin = None if limit.import_w is None else limit.import_w - max(power, 0.0)
-    event = next((e for e in engine.events.values() if e.running(now.wall)), None)
-    left = 0.0 if event is None else event.end - now.wall
-    words = "no event" if event is None else f"event {event.event_id}: {event.limit_w:.0f} W, {left / 60:.1f} min left"
+    words = event_words(list(engine.events.values()), now.wall)
     reports = _reports(scene)
     lines = []
     for state in sorted(engine.states.values(), key=lambda s: s.resource.number):
@@ -180,6 +179,17 @@ def frame(scene: Scene, speed: float) -> Frame:
         devices=lines,
         footer=f"clock × {speed:g}   Ctrl-C ends it",
     )
+
+
+def event_words(events: list[DrEvent], wall: float) -> str:
+    """The event that runs, else the one that comes."""
+    for event in sorted(events, key=lambda e: e.start):
+        named = f"event {event.event_id}: {event.limit_w:.0f} W"
+        if event.running(wall):
+            return f"{named}, {(event.end - wall) / 60:.1f} min left"
+        if wall < event.start and not event.cancelled:
+            return f"{named} in {event.start - wall:.0f} s"
+    return "no event"
 
 
 def _state_words(state: ResourceState) -> str:

@@ -157,7 +157,12 @@ async def running(directory: Path, speed: float, seed: int) -> AsyncIterator[Sce
     desk = LampTwin(clock, DESK_W, on=True)
     async with embedded_broker(broker):
         ems = Ems(
-            EmsSettings(broker=f"127.0.0.1:{broker}", state_dir=str(directory / "ems"), zone="UTC"),
+            EmsSettings(
+                broker=f"127.0.0.1:{broker}",
+                state_dir=str(directory / "ems"),
+                zone="UTC",
+                resend_s=3.0 * max(speed, 1.0),
+            ),
             clock,
             rng,
             http=False,

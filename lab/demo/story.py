@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from lab.demo.scene import GPIO_LAMP, Scene
 # Seconds of the site's clock.
 SETTLE_S = 45.0
 EVENT_MINUTES = 8
+# An event is known so long before; the lab's wire knows whole minutes only.
+NOTICE_S = 15.0
 ASK_AFTER_S = 120.0
 SECOND_ASK_AFTER_S = 60.0
 REST_S = 150.0
@@ -58,12 +61,13 @@ async def tell(scene: Scene, teller: Teller) -> None:
 async def _round(scene: Scene, teller: Teller) -> None:
     load = sum(max(twin.power_w, 0.0) for twin in scene.twins.values())
     value = max(round(load / 2 / 10) * 10, 10)
-    now = scene.clock.now().wall
-    start = math.floor(now / 60) * 60.0
-    end = math.ceil(now / 60) * 60.0 + EVENT_MINUTES * 60.0
+    start = math.ceil((scene.clock.now().wall + NOTICE_S) / 60) * 60.0
+    end = start + EVENT_MINUTES * 60.0
     event = await scene.ems.create_event(value, start, end, ["gw/1"])
-    teller.event(event.id, now, end, value)
-    teller.say(f"the EMS asks for at most {value} W, half of the load of {load:.0f} W, for {EVENT_MINUTES} minutes")
+    teller.event(event.id, start, end, value)
+    at = time.strftime("%H:%M", time.localtime(start))
+    teller.say(f"the EMS asks for at most {value} W, half the load of {load:.0f} W, for {EVENT_MINUTES} min from {at}")
+    await scene.clock.sleep(start - scene.clock.now().wall)
     await scene.clock.sleep(ASK_AFTER_S)
     teller.say("somebody dims the stairs by one step: a little margin")
     dim_by_hand(scene, STAIRS)
