@@ -35,7 +35,8 @@ class GpioDevices:
     """All devices with ``link = "gpio"``.
 
     ``plants``: twins by device number (``device_agents/plant.py``), for a demo; with one for each device the pins
-    are mock ones. ``pulse``: a number that changes while control lives. ``pins``: a backend, else this machine's.
+    are mock ones. ``pulse``: a number that changes while control lives, else the engine's own count of its turns
+    (without either, life shows by commands and by a loop that turns). ``pins``: a backend, else this machine's.
     """
 
     name = "gpio"
@@ -62,7 +63,7 @@ class GpioDevices:
         self._locals: dict[int, Local] = {}
         # The output lease may act from its own thread.
         self._lock = threading.RLock()
-        self._deadman = Deadman(control.lease_s, clock, pulse, self._to_safe)
+        self._deadman = Deadman(control.lease_s, clock, pulse or _turns_of(inputs), self._to_safe)
         self._wake = asyncio.Event()
         self._left = False
         self.commands = 0
@@ -236,3 +237,9 @@ class GpioDevices:
         if local is None or self._left:
             raise TransientError(f"device {number} is not there")
         return local
+
+
+def _turns_of(inputs: object) -> Callable[[], int] | None:
+    if not hasattr(inputs, "turns"):
+        return None
+    return lambda: int(getattr(inputs, "turns", 0))
