@@ -40,6 +40,17 @@ class Server:
         out, err = await asking.communicate()
         return asking.returncode or 0, out.decode(), err.decode()
 
+    def api(self) -> httpx.AsyncClient:
+        url = json.loads((self.state / "endpoint.json").read_text())["url"]
+        token = (self.state / "token").read_text().strip()
+        return httpx.AsyncClient(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"})
+
+    async def connected(self) -> None:
+        """Return when it has its broker."""
+        async with self.api() as api, asyncio.timeout(30):
+            while not (await api.get("/overview")).json()["links"][0]["up"]:
+                await asyncio.sleep(0.05)
+
     async def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return await asyncio.wait_for(self.process.wait(), 20)
@@ -68,11 +79,8 @@ async def test_from_the_command_line_to_the_ema_and_back(server: Server) -> None
     ema = ScriptedEma(server.broker.port, 1)
     running = asyncio.ensure_future(ema.run())
     try:
-        url = json.loads((server.state / "endpoint.json").read_text())["url"]
-        headers = {"Authorization": f"Bearer {(server.state / 'token').read_text().strip()}"}
-        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as api:
-            while not (await api.get("/overview")).json()["links"][0]["up"]:
-                await asyncio.sleep(0.05)
+        await server.connected()
+        async with server.api() as api:
             ema.send(ema.client.connected())
             await ema.session()
 
@@ -191,9 +199,9 @@ async def test_a_broker_with_accounts_keeps_emas_apart(tmp_path: Path) -> None:
         spy.opt_in = None
         tasks = [asyncio.ensure_future(ema.run()) for ema in (one, spy)]
         await until(lambda: one.link.up and spy.link.up)
-        while not one.client.up:
-            one.send(one.client.connected())
-            await asyncio.sleep(0.3)
+        await server.connected()
+        one.send(one.client.connected())
+        await one.session()
         code, _, err = await server.ask("event", "--value", "800", "--for", "10m", "--to", "gw/1")
         assert (code, err) == (0, "")
         await until(lambda: [event.value for event in one.events] == [800])
