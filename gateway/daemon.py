@@ -106,6 +106,8 @@ class Daemon:
         self._start_broker(supervisor)
         for adapter in field_adapters(self.config, self.parts):
             self._start_field(supervisor, adapter)
+        for name in set(self.journal.readers()) - {upstream.name for upstream in self.config.upstream}:
+            self.journal.drop_reader(name)
         for upstream in self.config.upstream:
             self._start_upstream(supervisor, upstream)
         supervisor.start("control", self.engine.run)
