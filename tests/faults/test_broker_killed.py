@@ -90,7 +90,9 @@ async def test_site_broker_killed(tmp_path: Path, mosquitto: Mosquitto) -> None:
         event = await ems.event(400)
         await ems.answered(event)
         await until(lambda: agents.watts <= 400, 60, "the limit holds once the devices are back")
-        status = await ema.shows(lambda s: s["power_w"] <= 400 and sum(d["present"] for d in s["devices"]) == 12, "back")
+        status = await ema.shows(
+            lambda s: s["power_w"] <= 400 and sum(d["present"] for d in s["devices"]) == 12, "back"
+        )
         broker = next(part for part in status["field"] if part["name"] == "site broker")
         assert broker["running"] and broker["starts"] == 2
         assert all(agents.runners[n].link.reconnects > connected[n] for n in DEVICES)

@@ -66,7 +66,9 @@ async def test_killed_in_an_event(tmp_path: Path, mosquitto: Mosquitto, own_brok
         event = await ems.event(500)
         await ems.answered(event)
         await until(lambda: agents.watts <= 500, 20, "the limit holds")
-        await ema.shows(lambda s: s["power_w"] <= 500 and s["commands"]["confirmed"] == s["commands"]["sent"], "settled")
+        await ema.shows(
+            lambda s: s["power_w"] <= 500 and s["commands"]["confirmed"] == s["commands"]["sent"], "settled"
+        )
         await ems.stop()
         await until(lambda: len(in_outbox(ema)) > 4, 20, "reports wait on the disk")
         before = commands(tap)
