@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC
 
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, ScaledClock, SystemClock
 from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
 from gateway.links.mir2017 import server as mir
 from gateway.links.mir2017.messages import EMS_SUBSCRIPTIONS, Send
@@ -28,6 +28,13 @@ def site_report(power_w: float, margin_w: float | None = None, at: float = 1_700
 
 def notice(kind: NoticeKind, number: int = 4) -> DeviceNotice:
     return DeviceNotice(1_700_000_000.0, kind, DeviceLine(number, "led", True, 9, 60.0, 1))
+
+
+class HurriedClock(ScaledClock):
+    """A fast clock that gives the peer no more time than its own seconds, so that time-outs come within a test."""
+
+    def patience(self, seconds: float) -> float:
+        return seconds
 
 
 class MemoryOutbox:

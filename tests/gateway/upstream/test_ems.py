@@ -7,13 +7,12 @@ import asyncio
 import aiomqtt
 import pytest
 
-from gateway.clock import ScaledClock
 from gateway.errors import TransientError
 from gateway.links.mir2017 import server as mir
 from gateway.links.mir2017.messages import DistributeEvent, request_id
 from gateway.site.report import NoticeKind
 from gateway.site.resource import Setting
-from tests.gateway.upstream.peers import Rig, notice, site_report
+from tests.gateway.upstream.peers import HurriedClock, Rig, notice, site_report
 from tests.support.mosquitto import Mosquitto
 from tests.support.wait import until
 
@@ -244,7 +243,7 @@ async def test_the_labs_eternal_request_id_1_answers_the_oldest(mosquitto: Mosqu
 
 
 async def test_a_report_lost_on_its_way_to_a_lab_ems_is_not_taken_for_acknowledged(mosquitto: Mosquitto) -> None:
-    async with Rig(mosquitto.port, clock=ScaledClock(40)) as rig:
+    async with Rig(mosquitto.port, clock=HurriedClock(40)) as rig:
         rig.ems.lab = True
         rig.ems.lose = 1
         rig.report(*(site_report(float(n)) for n in range(5)))
@@ -275,7 +274,7 @@ async def test_what_was_requested_and_under_way_when_the_link_broke_goes_again_w
 
 @pytest.mark.parametrize("lab", [False, True])
 async def test_what_an_ems_did_not_answer_is_sent_again_in_order(mosquitto: Mosquitto, lab: bool) -> None:
-    async with Rig(mosquitto.port, clock=ScaledClock(40)) as rig:
+    async with Rig(mosquitto.port, clock=HurriedClock(40)) as rig:
         rig.ems.lab = lab
         rig.report(site_report(0.0))
         await until(lambda: rig.outbox.waiting() == 0)
@@ -290,7 +289,7 @@ async def test_what_an_ems_did_not_answer_is_sent_again_in_order(mosquitto: Mosq
 async def test_an_ems_that_comes_later_is_asked_again_until_it_answers(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Rig(mosquitto.port, clock=ScaledClock(100)) as rig:
+    async with Rig(mosquitto.port, clock=HurriedClock(100)) as rig:
         rig.ems.deaf = True
         asked = rig.upstream._setup_wait
         await until(lambda: "set-up" in rig.upstream._silent and asked._next > 5, what="a second QueryRegistration")
@@ -330,7 +329,7 @@ async def test_a_restarted_ems_serves_a_session_it_does_not_know(mosquitto: Mosq
 
 
 async def test_no_report_is_lost_doubled_or_out_of_order_over_broker_kills(mosquitto: Mosquitto) -> None:
-    async with Rig(mosquitto.port, clock=ScaledClock(5)) as rig:
+    async with Rig(mosquitto.port, clock=HurriedClock(5)) as rig:
         sent = 0
         for _ in range(3):
             await until(lambda: up(rig) and rig.ems.link.up, 20, "both sides are back")
@@ -373,7 +372,7 @@ async def test_a_restarted_ema_sends_what_was_not_answered_under_the_same_reques
 
 
 async def test_an_opt_that_the_ems_did_not_get_is_said_again(mosquitto: Mosquitto) -> None:
-    async with Rig(mosquitto.port, clock=ScaledClock(5)) as rig:
+    async with Rig(mosquitto.port, clock=HurriedClock(5)) as rig:
         await until(lambda: up(rig))
         rig.site.may_answer.clear()
         rig.ems.publish(rig.ems.server.distribute(1, EVENT))
