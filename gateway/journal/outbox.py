@@ -75,6 +75,9 @@ class Outbox:
         self.boot = 0  # given before the first append
         self._seq = 0
         self._most_age_s = config.outbox_max_age_s
+        # Spans are dropped whole; looking for old ones at each record would find nothing nearly always.
+        self._look_every_s = self._most_age_s / 1024
+        self._looked_at = 0.0
         self._most_size = budget(config.outbox_max_bytes)
         self._batch_bytes = wal_pages(config.outbox_max_bytes) * PAGE_BYTES // 2
         self._spans = Spans(self._most_size, self._most_age_s)
@@ -224,9 +227,11 @@ class Outbox:
         self.want()
 
     def _bound(self, wall: float) -> None:
-        aged = self._spans.aged(wall, self._most_age_s)
-        if aged is not None:
-            self._drop_upto(aged)
+        if not 0 <= wall - self._looked_at < self._look_every_s:
+            self._looked_at = wall
+            aged = self._spans.aged(wall, self._most_age_s)
+            if aged is not None:
+                self._drop_upto(aged)
         while self._spans.size > self._most_size and self._spans.oldest.last < self._last:
             self._drop_upto(self._spans.oldest.last)
         while self._tail.full() and self._drop_unwritten():
