@@ -39,7 +39,10 @@ class SitePower:
 
 
 def site_power(site: Site, now: Instant, rules: Rules) -> SitePower:
-    """The site's power: by its grid meter where it has one and is on the grid, else the sum of its devices."""
+    """The site's power: by its grid meter where it has one and is on the grid, else the sum of its devices.
+
+    A meter that said nothing yet is unknown: until it speaks the devices are summed, and nothing is given back.
+    """
     reserved = _reserved(site, now) if site.reservations else 0.0
     if site.has_meter and site.connection is not Connection.ISLAND:
         return _metered(site, now, rules, reserved)
@@ -152,7 +155,7 @@ def _metered(site: Site, now: Instant, rules: Rules, reserved: float) -> SitePow
     meter = site.meter
     if meter is None or meter.power_w is None:
         total = sum(counted_power(state, now, rules) for state in site.resources)
-        return SitePower(total, now.mono, reserved, stale=(METER,))
+        return SitePower(total, now.mono, reserved, unknown=(METER,))
     total = meter.power_w
     underway = False
     for state in site.resources:
@@ -172,7 +175,7 @@ def _newer_than_meter(state: ResourceState, pending: Pending, metered_at: float,
     if confirmed_at is None and pending is state.pending and reading is not None and read_back(state):
         confirmed_at = reading.taken_at
     if confirmed_at is not None:
-        return metered_at < confirmed_at
+        return metered_at < confirmed_at or metered_at <= pending.sent_at
     in_effect = pending.sent_at + pending.latency_s
     if metered_at >= in_effect:
         return False

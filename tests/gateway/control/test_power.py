@@ -64,6 +64,7 @@ def test_one_resource(state: ResourceState, now: float, expected: float | None) 
         (99, 100.4, 108, 940),  # confirmed by the lamp, but the meter still shows it lit
         (100.5, 100.4, 108, 1000),  # now the meter has it
         (102, None, 103, 1000),
+        (100, 100, 101, 940),  # all in one instant: the meter was read before the command left
     ],
 )
 def test_a_slow_meter_never_makes_the_same_watts_be_shed_twice(
@@ -99,6 +100,8 @@ def test_silence_is_worst_case() -> None:
     assert (known.watts, known.unknown) == (55, ("lamp-1",))
     meter = site_power(Site((lamp(60, 99),), Reading(60, 500.0), has_meter=True), at(100), RULES)
     assert (meter.watts, meter.stale) == (500, ("meter",))
+    mute = site_power(Site((lamp(60, 99),), None, has_meter=True), at(100), RULES)
+    assert (mute.watts, mute.stale, mute.unknown) == (60, (), ("meter",))
 
 
 def test_who_said_goodbye_does_not_count_and_who_vanished_goes_to_its_safe_state() -> None:
