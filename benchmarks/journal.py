@@ -32,7 +32,7 @@ REPORTS_A_SECOND = 200
 COMMITS = 100  # durable saves a round, 50 a second
 COMMIT_EVERY_S = 0.02
 RECORDS = 10_000
-BATCH = 100
+BATCH = 250
 DEVICES = 20
 
 
@@ -109,7 +109,7 @@ def bare_commits(home: Path) -> float:
 
 
 async def outbox(home: Path, full_every: int = FULL_EVERY) -> float:
-    """Reports a second through append, read and acknowledge, in batches of 100, all of it in the file."""
+    """Reports a second through append, read and acknowledge, in batches of 250, all of it in the file."""
     journal = Journal.open(home, home, JournalConfig(), SystemClock())
     reader = journal.reader("ems")
     bodies = [report(number, full_every) for number in range(BATCH)]

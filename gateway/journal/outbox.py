@@ -75,7 +75,6 @@ class Outbox:
         self.boot = 0  # given before the first append
         self._seq = 0
         self._most_age_s = config.outbox_max_age_s
-        # Spans are dropped whole; looking for old ones at each record would find nothing nearly always.
         self._look_every_s = self._most_age_s / 1024
         self._looked_at = 0.0
         self._most_size = budget(config.outbox_max_bytes)
@@ -179,7 +178,11 @@ class Outbox:
             self._tail.add(entry)
             for reader in self._readers.values():
                 reader.count += 1
-            self._bound(at)
+            # Looking for old spans at each record would find nothing nearly always.
+            if not 0 <= at - self._looked_at < self._look_every_s or self._spans.size > self._most_size:
+                self._bound(at)
+            while self._tail.full() and self._drop_unwritten():
+                pass
             self._changed()
         self.turn()
         return record
@@ -227,16 +230,12 @@ class Outbox:
         self.want()
 
     def _bound(self, wall: float) -> None:
-        if not 0 <= wall - self._looked_at < self._look_every_s:
-            self._looked_at = wall
-            aged = self._spans.aged(wall, self._most_age_s)
-            if aged is not None:
-                self._drop_upto(aged)
+        self._looked_at = wall
+        aged = self._spans.aged(wall, self._most_age_s)
+        if aged is not None:
+            self._drop_upto(aged)
         while self._spans.size > self._most_size and self._spans.oldest.last < self._last:
             self._drop_upto(self._spans.oldest.last)
-        while self._tail.full() and self._drop_unwritten():
-            pass
-        self._tail.evict(self._written)
 
     def _drop_upto(self, place: int) -> None:
         """Drop the oldest, and count it for whoever has not had it."""
