@@ -55,11 +55,12 @@ async def test_broker_of_the_ems_killed(tmp_path: Path, mosquitto: Mosquitto, ou
         await until(lambda: ems.ems.connected, 60, "the EMS is back at its broker")
         await agents.stop()
         status = await ema.shows(lambda s: s["outbox"]["waiting"] == 0, "all is acknowledged", 60.0)
-        assert status["outbox"]["lost"] == 0 and status["upstreams"][0]["lost"] == 0
+        assert status["outbox"]["lost"] == 0
+        assert status["upstreams"][0]["lost"] == 0
         await ema.terminate()
 
         stored = ems.stored()
-        assert len(stored) == len(set(stored)) and stored == sorted(stored)
+        assert stored == sorted(set(stored))
         assert ems.ems.counts()["gw/1"].stored == len(stored)
         # The outbox numbers all it holds, and what is no report is a notice: here one lamp that was switched, then
         # twelve that went. So that many numbers are missing, and not one more.
@@ -94,11 +95,12 @@ async def test_site_broker_killed(tmp_path: Path, mosquitto: Mosquitto) -> None:
             lambda s: s["power_w"] <= 400 and sum(d["present"] for d in s["devices"]) == 12, "back"
         )
         broker = next(part for part in status["field"] if part["name"] == "site broker")
-        assert broker["running"] and broker["starts"] == 2
+        assert broker["running"]
+        assert broker["starts"] == 2
         assert all(agents.runners[n].link.reconnects > connected[n] for n in DEVICES)
         assert status["restarts"] == {}, "no part failed with the broker"
         await ems.ems.cancel_event(event.id)
         await until(lambda: agents.watts == 720, 60, "everything returns")
         await ema.shows(lambda s: s["outbox"]["waiting"] == 0 and s["outbox"]["lost"] == 0, "all is acknowledged")
         stored = ems.stored()
-        assert len(stored) == len(set(stored)) and stored == sorted(stored)
+        assert stored == sorted(set(stored))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 from pathlib import Path
@@ -96,7 +97,7 @@ async def test_the_service_manager_is_told(tmp_path: Path) -> None:
             await ema.until(lambda: len(heard("WATCHDOG=1")) >= 6, "WATCHDOG=1")
             beats = heard("WATCHDOG=1")
             # One late turn of a loaded machine is no fault of the daemon; a beat that is left out shows in the middle.
-            gaps = sorted(b - a for a, b in zip(beats, beats[1:], strict=False))
+            gaps = sorted(b - a for a, b in itertools.pairwise(beats))
             assert gaps[len(gaps) // 2] < allowed_s
             ema.hangup()
             await ema.until(lambda: len(heard("READY=1")) == 2, "READY=1 again")

@@ -75,7 +75,8 @@ async def test_a_threshold_and_a_device(running: Running) -> None:
     await running.read_again(tables)
     await until(lambda: agents.watts <= 100, 20, "the new threshold holds")
     status = await ema.shows(lambda s: s["limit"]["import_w"] == 100 and s["power_w"] <= 100, "shown")
-    assert running.counts() == links and running.coming_below() == below
+    assert running.counts() == links
+    assert running.coming_below() == below
     assert status["upstreams"][0]["sessions"] == sessions
 
     # The first device of CoAP came with its own link; another of the same kind and a new one come by the file alone.

@@ -117,7 +117,7 @@ async def test_secrets_that_others_can_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    ("text", "words"),
     [
         ("[control]\nthreshold_w = -5\n", ("gateway.toml:2 ", "threshold_w", "-5")),
         ("[[device]]\nnumber = 1\n[[device]]\nnumber = 1\n", ("gateway.toml:", "number", "1")),
