@@ -78,6 +78,8 @@ class Engine:
         self._wake = asyncio.Event()
         self._last_threshold: float | None = None
         self._awaited: set[int] = set()
+        self._held_before: dict[int, tuple[Setting | None, int]] = {}
+        self._silent_since: dict[int, float] = {}
         self.dispatcher = Dispatcher(journal, clock, self.adapters.get, self._command_failed, self.wake)
         self.reporter = Reporter(config.reports, journal, self.states, self._sums, self._tell_upwards)
         self.rdr = RdrDesk(self)
@@ -165,6 +167,8 @@ class Engine:
         self.adapters[number] = adapter
         state = ResourceState(resource) if known is None else replace(known, resource=resource, present=True)
         self.states[number] = state
+        if state.reading is None:
+            self._silent_since[number] = now.mono
         self.journal.save_device(resource, adapter.name, "")
         if not came_back:
             self.reporter.connected(state, now.wall)
@@ -205,6 +209,7 @@ class Engine:
         self.states[number] = after
         if self._awaited:
             self._heard(number)
+        self._silent_since.pop(number, None)
         site = self.site()
         power = site_power(site, now, self._rules)
         if crosses(power, self.limit(now), self._memory):
@@ -329,9 +334,9 @@ class Engine:
         self._hold_seq += 1
         after = after_action(state, action, command_id, now, self._hold_seq)
         self.states[action.number] = after
-        self.dispatcher.send(
-            self._made(state, action.setting, action.source, action.target_w, command_id), state.resource.latency_s
-        )
+        self._held_before[action.number] = (state.held, state.held_seq)
+        latency_s = after.pending.latency_s if after.pending is not None else state.resource.latency_s
+        self.dispatcher.send(self._made(state, action.setting, action.source, action.target_w, command_id), latency_s)
         self.journal.save_hold(after)
 
     def record(self, decision: Decision) -> Decision:
@@ -360,10 +365,19 @@ class Engine:
         if state is None:
             return
         now = self.clock.now()
-        held = state.held if command.source in (Source.RESTORE, Source.RDR, Source.EMS, Source.MENU) else None
-        self.states[command.number] = replace(
-            state, pending=None, held=held, barred_until=now.mono + state.resource.lease_s
+        held, held_seq = state.held, state.held_seq
+        if command.source in (Source.RESTORE, Source.RDR):
+            # It stands as it stood: what it was held to still is to be given back.
+            held, held_seq = self._held_before.get(command.number, (held, held_seq))
+        failed = replace(
+            state,
+            pending=None,
+            held=held,
+            held_seq=held_seq,
+            barred_until=now.mono + state.resource.lease_s,
         )
+        self.states[command.number] = failed
+        self.journal.save_hold(failed)
         why = f"{command.resource} did not confirm '{command.setting}' after {command.state.value} twice"
         self.record(
             Decision(
@@ -378,6 +392,12 @@ class Engine:
         self._soon()
 
     def _expire(self, now: Instant) -> None:
+        for number, since in list(self._silent_since.items()):
+            if now.mono - since > self._rules.stale_after_s:
+                del self._silent_since[number]
+                self.gone(
+                    number, f"it announced itself and said no state for {self._rules.stale_after_s:g} s", lost=True
+                )
         if self.reservations:
             self.reservations = [r for r in self.reservations if r.until > now.mono]
         if self.grants and now.trusted:

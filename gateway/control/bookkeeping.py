@@ -78,7 +78,7 @@ def after_reading(state: ResourceState, reading: Reading, now: Instant) -> Resou
             # Counted from when it was seen, which is later than when its command was sent.
             switched_at = reading.taken_at
     barred_until = state.barred_until
-    if barred_until > now.mono and state.held is not None and shows(state.resource, state.held, reading):
+    if barred_until > now.mono and _obeyed_late(state, reading):
         # It did what it was given up for: it answers again.
         barred_until = now.mono
     wish, wish_w = state.wish, state.wish_w
@@ -139,6 +139,14 @@ def _kept(pending: Pending | None, now: Instant, depth: int) -> Pending | None:
         return None
     earlier = _kept(pending.earlier, now, depth + 1)
     return pending if earlier is pending.earlier else replace(pending, earlier=earlier)
+
+
+def _obeyed_late(state: ResourceState, reading: Reading) -> bool:
+    """Does it show only now what it is held to? What showed it all the time did not answer another command."""
+    held, before = state.held, state.reading
+    if held is None or (before is not None and shows(state.resource, held, before)):
+        return False
+    return shows(state.resource, held, reading)
 
 
 def _learnt(state: ResourceState, reading: Reading) -> tuple[Setting, float]:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from gateway.site.command import Source
 from gateway.site.event import RdrResult
 from gateway.site.resource import Setting
-from tests.support.site import FakeUpstream, Site
+from tests.support.site import FakeUpstream, Lamp, Site
 from tests.support.wait import until
 
 
@@ -256,3 +256,44 @@ async def test_a_jump_of_the_wall_clock_ends_no_event_early(make) -> None:
     assert not now.trusted
     await site.turn(3)
     assert site.power_w == 120
+
+
+async def test_a_restore_that_was_not_obeyed_is_made_again_later(make) -> None:
+    site = make(60.0, 60.0)
+    event = site.event(70.0)
+    await site.engine.take_event(event)
+    await site.turn(2)
+    site.field.lamps[1].deaf = True
+    await site.engine.take_event(replace(event, modification=1, end=event.start))
+    await site.turn(8)
+    assert not site.field.lamps[1].on
+    assert site.engine.states[1].held == Setting(on=False), "it is still to be given back"
+    site.field.lamps[1].deaf = False
+    await site.turn(70)
+    assert site.field.lamps[1].on
+
+
+async def test_a_shed_obeyed_too_late_is_given_back_after_the_event(make) -> None:
+    site = make(60.0, 60.0)
+    site.field.lamps[1].deaf = True
+    await site.engine.take_event(site.event(70.0, seconds=120))
+    await site.turn(6)
+    site.field.lamps[1].on = False
+    site.field.lamps[1].deaf = False
+    site.field.report(1)
+    await site.turn(200)
+    assert all(lamp.on for lamp in site.field.lamps.values())
+
+
+async def test_a_device_that_announces_itself_and_says_no_state_does_not_block_the_site_for_ever(make) -> None:
+    site = make(60.0, 60.0)
+    await site.engine.take_event(site.event(90.0, seconds=10))
+    silent = site.resource(3, 40.0)
+    site.field.lamps[3] = Lamp(silent, deaf=True)
+    site.engine.appeared(site.field, silent)
+    site.field.lamps.pop(3)
+    await site.turn(25)
+    assert not site.field.lamps[1].on, "who said nothing may draw anything"
+    await site.turn(40)
+    assert site.field.lamps[1].on
+    assert not site.engine.states[3].present
