@@ -291,9 +291,7 @@ class Agents:
 
     def coap(self, port: int, agent: Agent, period_s: float = 1.0) -> Agent:
         """Put a device on CoAP, on a port of its own."""
-        runner = CoapDevice(
-            agent, "127.0.0.1", port, "127.0.0.1", udp_port(), self.clock, period_s, min(period_s, 1.0)
-        )
+        runner = CoapDevice(agent, "127.0.0.1", port, "127.0.0.1", udp_port(), self.clock, period_s, min(period_s, 1.0))
         return self._run(agent, runner)
 
     def _run(self, agent: Agent, runner: Runner) -> Agent:

@@ -1,0 +1,165 @@
+"""Ten thousand random byte strings at the EMS's topics and at its HTTP port, as a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.faults.test_noise import SEED, STRINGS, WARM_UP, strings
+from tests.headend.support import ScriptedEma
+from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.tap import Tap
+from tests.support.wait import until
+
+# SQLAlchemy's and the web framework's caches are larger than the daemon's.
+FLAT_KIB = 8_192
+CONNECTIONS = 25
+
+UP = [
+    *("EMS/UpdateReport", "EMS/PowerMargin", "EMS/connected", "EMS/disconnected", "EMS/DeviceConnect", "EMS/info"),
+    *("EMS/DeviceDisconnect", "EMS/RDRrequest", "EMS/oadrPoll/Poll", "EMS/oadrPoll/CreatedEvent", "EMS/none"),
+    *("EMS/oadrinit/QueryRegistration", "EMS/oadrinit/CreatePartyRegistration", "EMS/PowerMargin/gw/1", "EMS/ESS"),
+]
+VALID = [
+    b'{"GW":"gw/1","VENID":"MIR_VEN1","RequestID":7,"Time":"20260101000000","Power":800,"Threshold":900,"Margin":100}',
+    b'{"SrcEMA":"gw/1","devnumber":4,"value":60}',
+    b"gw/1/dev/4/led/on/9/60/1",
+    b'{"VENID":"MIR_VEN1","Service":"oadrPoll","Response":200}',
+    b"gw/1/x",
+]
+REQUEST = (
+    b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n"
+    b'{"value_w":1}'
+)
+
+
+class EmsProcess:
+    def __init__(self, directory: Path, broker: int) -> None:
+        directory.mkdir()
+        self.http = free_port()
+        self._log = directory / "log"
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "gateway", "ems", "--broker", f"127.0.0.1:{broker}", "--no-tty"),
+                    *("--http", f"127.0.0.1:{self.http}", "--state-dir", str(directory / "state"), "--zone", "UTC"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def rss_kib(self) -> int:
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line for line in text.splitlines() if line.startswith("VmRSS:")).split()[1])
+
+    async def get(self, path: str) -> bytes:
+        """The first line of the answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.http)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        try:
+            return (await asyncio.wait_for(reader.read(), 20)).split(b"\r\n", 1)[0]
+        finally:
+            writer.close()
+
+    async def serves(self) -> None:
+        for _ in range(600):
+            assert self.process.poll() is None, self.log()
+            with contextlib.suppress(OSError):
+                if b" 200 " in await self.get("/api/v1/openapi.json"):
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError(self.log())
+
+
+@pytest_asyncio.fixture
+async def ems(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[EmsProcess]:
+    made = EmsProcess(tmp_path / "ems", mosquitto.port)
+    try:
+        await made.serves()
+        yield made
+    finally:
+        if made.process.poll() is None:
+            os.kill(made.process.pid, signal.SIGTERM)
+        made.process.wait(20)
+
+
+async def works(mosquitto: Mosquitto, number: int) -> None:
+    """An EMA that comes gets its session, and its report is acknowledged."""
+    ema = ScriptedEma(mosquitto.port, number)
+    running = asyncio.create_task(ema.run())
+    try:
+        await ema.session()
+        ema.report(1 << 22 | 5, 100)
+        await until(lambda: ema.acknowledged, 20, "its report is acknowledged")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_noise_on_its_topics(mosquitto: Mosquitto, ems: EmsProcess) -> None:
+    stranger = Tap(mosquitto.port, ())
+    await stranger.start()
+    rng = random.Random(SEED)
+
+    async def say(count: int) -> None:
+        for number, body in enumerate(strings(rng, VALID, count), 1):
+            await stranger.link.publish(rng.choice(UP), body)
+            if number % 500 == 0:
+                await works(mosquitto, 90)
+
+    try:
+        await say(WARM_UP)
+        before = ems.rss_kib()
+        await say(STRINGS)
+        grown = ems.rss_kib() - before
+    finally:
+        await stranger.stop()
+    assert grown < FLAT_KIB, f"grew by {grown} KiB"
+    await works(mosquitto, 91)
+    await ems.serves()
+    assert "Traceback" not in ems.log()
+    assert "refused" in ems.log()
+    assert len(ems.log()) < 300_000
+
+
+async def test_noise_on_http(mosquitto: Mosquitto, ems: EmsProcess) -> None:
+    rng = random.Random(SEED)
+
+    async def one(body: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ems.http)
+        try:
+            writer.write(body)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), 30)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def say(count: int) -> None:
+        bodies = list(strings(rng, [REQUEST], count))
+        for start in range(0, count, CONNECTIONS):
+            await asyncio.gather(*(one(body) for body in bodies[start : start + CONNECTIONS]))
+
+    await say(WARM_UP)
+    before = ems.rss_kib()
+    await say(STRINGS)
+    grown = ems.rss_kib() - before
+    assert grown < FLAT_KIB, f"grew by {grown} KiB"
+    await ems.serves()
+    assert b" 401 " in await ems.get("/api/v1/emas")
+    await works(mosquitto, 91)
+    assert "Traceback" not in ems.log()
