@@ -15,14 +15,16 @@ from dataclasses import replace
 from gateway.clock import Clock, Instant, wait
 from gateway.config.model import Config, ControlConfig
 from gateway.control.bookkeeping import after_action, after_reading
-from gateway.control.decide import crosses, decide
+from gateway.control.decide import crosses, decide, excess_of
 from gateway.control.effects import setting_power, shows
-from gateway.control.limit import limit_at, next_change
+from gateway.control.items import EQUAL_W
+from gateway.control.limit import limit_at
 from gateway.control.power import SitePower, site_power
 from gateway.control.rules import Memory, Rules
 from gateway.dispatch import Dispatcher
 from gateway.field.base import FieldAdapter
 from gateway.journal import Journal
+from gateway.limits import LimitBook, key_of
 from gateway.operator import OperatorDesk
 from gateway.rdr_desk import RdrDesk
 from gateway.reporting import Reporter
@@ -60,9 +62,6 @@ class Engine:
         self.states: dict[int, ResourceState] = {}
         self.adapters: dict[int, FieldAdapter] = {}
         self.upstreams: list[Upstream] = []
-        self.events: dict[tuple[str, int], DrEvent] = {}
-        self.opted_in: dict[tuple[str, int], tuple[int, bool]] = {}
-        self.grants: list[Grant] = []
         self.reservations: list[Reservation] = []
         self.passes = 0
         self.turns = 0
@@ -70,16 +69,13 @@ class Engine:
         self._rng = rng
         self._rules = rules_of(config.control)
         self._memory = Memory()
-        self._timeline = Timeline()
-        self._limit = Limit(None, None)
-        self._limit_until: float | None = 0.0
         self._hold_seq = 0
         self._wakeup = 0.0
         self._wake = asyncio.Event()
-        self._last_threshold: float | None = None
         self._awaited: set[int] = set()
         self._held_before: dict[int, tuple[Setting | None, int]] = {}
         self._silent_since: dict[int, float] = {}
+        self.book = LimitBook(config.control, journal, self._soon)
         self.dispatcher = Dispatcher(journal, clock, self.adapters.get, self._command_failed, self.wake)
         self.reporter = Reporter(config.reports, journal, self.states, self._sums, self._tell_upwards)
         self.rdr = RdrDesk(self)
@@ -102,15 +98,8 @@ class Engine:
             self._awaited = set(self.states)
             longest = max(s.resource.lease_s for s in self.states.values())
             self._memory = replace(self._memory, restore_not_before=now.mono + longest)
-        for event in self.journal.events(now.wall if now.trusted else 0.0):
-            key = (event.event.upstream, event.event.event_id)
-            self.events[key] = event.event
-            if event.opted is not None:
-                self.opted_in[key] = (event.event.modification, event.opted)
-        self.grants = [grant for grant in self.journal.grants() if grant.until > now.wall]
-        threshold = self.journal.value("threshold_w")
-        self._last_threshold = float(threshold) if threshold else None
-        self._renew_timeline()
+        delayed = self.book.take_up(now)
+        self._memory = replace(self._memory, restore_not_before=max(self._memory.restore_not_before, delayed))
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -151,7 +140,7 @@ class Engine:
         self.config = config
         self._rules = rules_of(config.control)
         self.reporter.config = config.reports
-        self._renew_timeline()
+        self.book.reconfigure(config.control)
         self.pass_now()
 
     # --- the field tells (SiteInputs) ------------------------------------------------------------------------
@@ -224,40 +213,51 @@ class Engine:
 
     async def take_event(self, event: DrEvent) -> bool:
         """Shed first, write beside it, return when it is on disk; the caller then answers."""
-        key = (event.upstream, event.event_id)
-        known = self.events.get(key)
-        if known is not None and known.modification >= event.modification:
+        answered = self.book.answered(event)
+        if answered is not None and answered[0] >= event.modification:
             await self.journal.durable()
-            return self.opted_in.get(key, (0, True))[1]
+            return answered[1]
         now = self.clock.now()
+        known = self.book.events.get(key_of(event))
         delay = known.restore_delay_s if known else self._rng.uniform(0.0, self.config.control.restore_delay_s)
         event = replace(event, restore_delay_s=delay)
-        self.events[key] = event
-        self._renew_timeline()
+        refusal = self._refusal(event, now)
+        if refusal:
+            self.book.refuse(event)
+        else:
+            self.book.put(event)
         self.pass_now()
-        opt_in, why = self._opt(event, now)
-        self.opted_in[key] = (event.modification, opt_in)
-        if not opt_in:
-            del self.events[key]
-            self._renew_timeline()
-            self.pass_now()
-        self.journal.save_event(event, opt_in)
+        self.book.save(event, not refusal)
+        said = f"opted out, {refusal}" if refusal else "cancelled" if event.cancelled else "opted in"
+        why = f"event {event.event_id} of {event.upstream}, {event.limit_w:.0f} W: {said}"
         self.record(Decision(Rule.OPT, now.wall, self.power().watts, self.limit(now), why, event_id=event.event_id))
         await self.journal.durable()
-        return opt_in
+        return not refusal
 
-    def _opt(self, event: DrEvent, now: Instant) -> tuple[bool, str]:
-        named = f"event {event.event_id} of {event.upstream}, {event.limit_w:.0f} W"
+    def _refusal(self, event: DrEvent, now: Instant) -> str:
+        """Why to opt out, judged before anything is switched; empty: opt in."""
         policy = self.config.control.opt
         if event.cancelled:
-            return True, f"{named}: cancelled"
+            return ""
         if policy == "never":
-            return False, f"{named}: opted out, the configuration says never"
+            return "the configuration says never"
         if now.trusted and event.end <= now.wall:
-            return False, f"{named}: opted out, it ended before it came"
-        if policy == "able" and self._memory.futile:
-            return False, f"{named}: opted out, all that may be shed is off and the site is still over"
-        return True, f"{named}: opted in"
+            return "it ended before it came"
+        if self.book.is_full(event):
+            return f"{len(self.book.events)} events are known already"
+        if policy == "able":
+            return self._unable(event, now)
+        return ""
+
+    def _unable(self, event: DrEvent, now: Instant) -> str:
+        """What would be over if it began now and everything was done that a pass may do; empty: nothing."""
+        trial = replace(
+            self.book.timeline, events=(*self.book.timeline.events, replace(event, start=now.wall, end=now.wall + 1.0))
+        )
+        outcome = decide(self.site(), trial, replace(self._rules, cap_w=None), self._memory, now)
+        shed = sum(a.effect_w for d in outcome.decisions if d.rule is Rule.SHED for a in d.actions)
+        over = excess_of(self.power().watts + shed, limit_at(trial, now))
+        return f"{over:.0f} W would be over with all off that may be shed" if over > EQUAL_W else ""
 
     async def take_setting(self, number: int, setting: Setting, source: Source) -> str:
         return self.operator.set(number, setting, source)
@@ -267,27 +267,30 @@ class Engine:
 
     def threshold(self, watts: float, upstream: str) -> None:
         """A new default threshold from above; it survives a restart."""
-        self._last_threshold = watts
-        self.journal.save_value("threshold_w", f"{watts:.3f}")
         log.info("threshold %.0f W from %s", watts, upstream)
-        self._renew_timeline()
+        self.book.threshold(watts)
         self.pass_now()
 
     def report(self) -> SiteReport:
         return self.reporter.build(self.clock.now().wall, None)
 
     def opted(self, upstream: str, event_id: int) -> int | None:
-        answered = self.opted_in.get((upstream, event_id))
+        answered = self.book.opted_in.get((upstream, event_id))
         return answered[0] if answered else None
 
     # --- control ---------------------------------------------------------------------------------------------
+
+    @property
+    def grants(self) -> list[Grant]:
+        """What the upper side allowed on top."""
+        return self.book.grants
 
     def site(self) -> Site:
         """The site as control sees it."""
         return Site(tuple(self.states.values()), reservations=tuple(self.reservations))
 
     def timeline(self) -> Timeline:
-        return self._timeline
+        return self.book.timeline
 
     def rules(self) -> Rules:
         return self._rules
@@ -300,16 +303,8 @@ class Engine:
         return site_power(self.site(), self.clock.now(), self._rules)
 
     def limit(self, now: Instant) -> Limit:
-        """What binds now; reckoned anew only when something starts or ends."""
-        if self._limit_until is not None and now.mono >= self._limit_until:
-            self._limit = limit_at(self._timeline, now)
-            self._limit_until = next_change(self._timeline, now)
-            if not now.trusted:
-                self._limit_until = now.mono + self._rules.pass_s
-            if self._limit.import_w is not None and self._timeline.last_threshold_w != self._limit.import_w:
-                self._timeline = replace(self._timeline, last_threshold_w=self._limit.import_w)
-                self.journal.save_value("last_threshold_w", f"{self._limit.import_w:.3f}")
-        return self._limit
+        """What binds now."""
+        return self.book.limit(now)
 
     def pass_now(self) -> None:
         """One pass at this moment."""
@@ -317,7 +312,7 @@ class Engine:
 
     def _pass(self, site: Site, now: Instant) -> None:
         self.limit(now)
-        outcome = decide(site, self._timeline, self._rules, self._memory, now)
+        outcome = decide(site, self.book.timeline, self._rules, self._memory, now)
         self.passes += 1
         self._memory = outcome.memory
         self._wakeup = outcome.next_wakeup
@@ -400,36 +395,7 @@ class Engine:
                 )
         if self.reservations:
             self.reservations = [r for r in self.reservations if r.until > now.mono]
-        if self.grants and now.trusted:
-            ended = [g for g in self.grants if g.until <= now.wall]
-            for grant in ended:
-                self.grants.remove(grant)
-                self.journal.remove_grant(grant)
-            if ended:
-                self._renew_timeline()
-        if now.trusted and any(e.end + 3600 < now.wall for e in self.events.values()):
-            self.events = {k: e for k, e in self.events.items() if e.end + 3600 >= now.wall}
-            self._renew_timeline()
-
-    def renew_timeline(self) -> None:
-        """Grants or loans changed."""
-        self._renew_timeline()
-
-    def _renew_timeline(self) -> None:
-        control = self.config.control
-        threshold = self._last_threshold if self._last_threshold is not None else control.threshold_w or None
-        last = self.journal.value("last_threshold_w")
-        self._timeline = Timeline(
-            threshold_w=threshold,
-            hard_w=control.hard_w or None,
-            export_w=control.export_w if control.export_w >= 0 else None,
-            phase_a=tuple(control.fuse_a),
-            events=tuple(self.events.values()),
-            grants=tuple(self.grants),
-            last_threshold_w=float(last) if last else None,
-        )
-        self._limit_until = 0.0
-        self._soon()
+        self.book.expire(now)
 
     def _soon(self) -> None:
         self._wakeup = 0.0

@@ -84,9 +84,7 @@ class RdrDesk:
         granted, why = await self._answer_of(above, request)
         if granted:
             grant = Grant(above.name, request.resource, watts, engine.clock.now().wall + for_s)
-            engine.grants.append(grant)
-            engine.journal.save_grant(grant)
-            engine.renew_timeline()
+            engine.book.grant(grant)
             await engine.journal.durable()
         now = engine.clock.now()
         result = RdrResult.GRANTED if granted else RdrResult.DENIED
@@ -104,9 +102,7 @@ class RdrDesk:
             if granted:
                 now = engine.clock.now()
                 grant = Grant(above.name, request.resource, request.watts, now.wall + request.for_s)
-                engine.grants.append(grant)
-                engine.journal.save_grant(grant)
-                engine.renew_timeline()
+                engine.book.grant(grant)
                 self._give(request, grant_action(engine.site(), request, now, engine.rules()))
                 await engine.journal.durable()
             result = RdrResult.GRANTED if granted else RdrResult.DENIED

@@ -76,8 +76,8 @@ class Verbs:
                 "failed": engine.dispatcher.failed_count,
             },
             "restarts": dict(self._daemon.restarts()),
-            "events": [self._event(e, now.wall) for e in engine.events.values()],
-            "grants": [to_plain(g) for g in engine.grants],
+            "events": [self._event(e, now.wall) for e in engine.book.events.values()],
+            "grants": [to_plain(g) for g in engine.book.grants],
             "rdr": [to_plain(entry) for entry in engine.rdr.log],
             "price": None,
         }
@@ -124,7 +124,7 @@ class Verbs:
         }
 
     def _event(self, event: DrEvent, wall: float) -> dict[str, Any]:
-        answered = self._engine.opted_in.get((event.upstream, event.event_id))
+        answered = self._engine.book.opted_in.get((event.upstream, event.event_id))
         state = (
             "cancelled"
             if event.cancelled

@@ -151,7 +151,7 @@ def frame(scene: Scene, speed: float) -> Frame:
     limit = engine.limit(now)
     power = engine.power().watts
     margin = None if limit.import_w is None else limit.import_w - max(power, 0.0)
-    words = event_words(list(engine.events.values()), now.wall)
+    words = event_words(list(engine.book.events.values()), now.wall)
     reports = _reports(scene)
     lines = []
     for state in sorted(engine.states.values(), key=lambda s: s.resource.number):

@@ -107,7 +107,7 @@ async def test_opted_out_because_unable_changes_nothing_for_long(make) -> None:
     assert await site.engine.take_event(site.event(70.0)) is False
     await site.turn(3)
     assert site.power_w == 120
-    assert any("opted out, all that may be shed is off" in d for d in site.decisions)
+    assert any("opted out, 50 W would be over with all off that may be shed" in d for d in site.decisions)
 
 
 async def test_a_restart_takes_up_the_running_event_and_what_is_held(make) -> None:
