@@ -1,0 +1,216 @@
+"""What binds the site from above, and until when: events with their opts, grants, the threshold
+(docs/control.md, "The limit"). Kept in the journal, reckoned anew only when something begins, ends or jumps.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.clock import Instant
+from gateway.config.model import ControlConfig
+from gateway.control.limit import limit_at, next_change
+from gateway.journal import Journal
+from gateway.site.decision import Limit
+from gateway.site.event import DrEvent, Grant
+from gateway.site.picture import Timeline
+
+log = logging.getLogger("smartema.control")
+
+# An event that is over is shown for so long, and its random restore delay remembered.
+EVENT_KEPT_S = 3600.0
+# An upper side must not fill the memory: events that run or come, opts that are remembered, grants.
+MOST_EVENTS = 256
+MOST_OPTS = 1000
+MOST_GRANTS = 256
+# A step of the wall clock against the monotonic one; what NTP slews between two looks is far less.
+JUMP_S = 1.0
+# The limit is reckoned anew at least this often, for slewing moves the moments of a long wait.
+RECKON_S = 60.0
+
+EventKey = tuple[str, int]
+
+
+def key_of(event: DrEvent) -> EventKey:
+    """What names an event: ids are unique for one upstream only."""
+    return event.upstream, event.event_id
+
+
+class LimitBook:
+    """Events, grants and thresholds that make the limit. ``changed`` is called when a pass is due by it."""
+
+    def __init__(self, control: ControlConfig, journal: Journal, changed: Callable[[], None]) -> None:
+        self.events: dict[EventKey, DrEvent] = {}
+        self.opted_in: dict[EventKey, tuple[int, bool]] = {}
+        self.grants: list[Grant] = []
+        self.timeline = Timeline()
+        self._control = control
+        self._journal = journal
+        self._changed = changed
+        self._threshold: float | None = None
+        self._limit = Limit(None, None)
+        self._soft_w: float | None = None
+        self._until = 0.0
+        self._offset: float | None = None
+
+    def take_up(self, now: Instant) -> float:
+        """What the journal holds. Returns the monotonic moment before which nothing is restored: an event may have
+        ended while nobody ran, and its random delay still counts."""
+        not_before = 0.0
+        for saved in self._journal.events(0.0):
+            event, key = saved.event, key_of(saved.event)
+            if saved.opted is not None:
+                self.opted_in[key] = (event.modification, saved.opted)
+            if saved.opted is False or (now.trusted and event.end + EVENT_KEPT_S < now.wall):
+                continue
+            self.events[key] = event
+            if now.trusted and not event.cancelled and event.end <= now.wall:
+                not_before = max(not_before, now.mono + event.end + event.restore_delay_s - now.wall)
+        self.grants = [g for g in self._journal.grants() if not now.trusted or g.until > now.wall]
+        threshold = self._journal.value("threshold_w")
+        self._threshold = float(threshold) if threshold else None
+        self.renew()
+        return not_before
+
+    def reconfigure(self, control: ControlConfig) -> None:
+        """New numbers. A new threshold in the configuration is a newer word than one from above."""
+        if control.threshold_w != self._control.threshold_w and self._threshold is not None:
+            self._threshold = None
+            self._journal.save_value("threshold_w", "")
+        self._control = control
+        self.renew()
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    def answered(self, event: DrEvent) -> tuple[int, bool] | None:
+        """(modification, opt in) of the newest answer to that event."""
+        return self.opted_in.get(key_of(event))
+
+    def is_full(self, event: DrEvent) -> bool:
+        """No further event can be kept."""
+        return key_of(event) not in self.events and len(self.events) >= MOST_EVENTS
+
+    def put(self, event: DrEvent) -> None:
+        """It binds from its start to its end."""
+        self.events[key_of(event)] = event
+        self.renew()
+
+    def refuse(self, event: DrEvent) -> None:
+        """It binds nobody; an earlier form of it ends as a cancelled one does."""
+        if key_of(event) in self.events:
+            self.events[key_of(event)] = replace(event, end=event.start)
+            self.renew()
+
+    def save(self, event: DrEvent, opt_in: bool) -> None:
+        """Remember how it was answered."""
+        key = key_of(event)
+        self.opted_in.pop(key, None)
+        self.opted_in[key] = (event.modification, opt_in)
+        if len(self.opted_in) > MOST_OPTS:
+            oldest = next((k for k in self.opted_in if k not in self.events), None)
+            if oldest is not None:
+                del self.opted_in[oldest]
+        self._journal.save_event(event, opt_in)
+
+    def threshold(self, watts: float) -> None:
+        """A new default threshold from above; it survives a restart."""
+        self._threshold = watts
+        self._journal.save_value("threshold_w", f"{watts:.3f}")
+        self.renew()
+
+    # --- grants ----------------------------------------------------------------------------------------------
+
+    def grant(self, grant: Grant) -> None:
+        """What the upper side allowed on top."""
+        if len(self.grants) >= MOST_GRANTS:
+            self._remove(min(self.grants, key=lambda g: g.until), "there are too many")
+        self.grants.append(grant)
+        self._journal.save_grant(grant)
+        self.renew()
+
+    def end_grants(self, resource: str | None, why: str) -> None:
+        """Give back what one resource (None: everybody) was granted."""
+        ended = [g for g in self.grants if resource is None or g.resource == resource]
+        for grant in ended:
+            self._remove(grant, why)
+        if ended:
+            self.renew()
+
+    def _remove(self, grant: Grant, why: str) -> None:
+        self.grants.remove(grant)
+        self._journal.remove_grant(grant)
+        log.info("%.0f W granted to %s by %s end: %s", grant.watts, grant.resource, grant.upstream, why)
+
+    def expire(self, now: Instant) -> None:
+        """Forget what is over."""
+        if not now.trusted:
+            return
+        ended = [g for g in self.grants if g.until <= now.wall]
+        for grant in ended:
+            self._remove(grant, "its time is over")
+        over = [key for key, event in self.events.items() if event.end + EVENT_KEPT_S < now.wall]
+        for key in over:
+            del self.events[key]
+        if ended or over:
+            self.renew()
+
+    # --- the limit -------------------------------------------------------------------------------------------
+
+    def limit(self, now: Instant) -> Limit:
+        """What binds now."""
+        self._follow(now)
+        if now.mono >= self._until:
+            self._reckon(now)
+        return self._limit
+
+    def _follow(self, now: Instant) -> None:
+        """Events stand on the wall clock, whatever it does; a grant is a time span, and is moved along with it."""
+        offset = now.wall - now.mono
+        if self._offset is not None and abs(offset - self._offset) > JUMP_S:
+            shift = offset - self._offset
+            log.warning("the wall clock jumped by %+.0f s", shift)
+            moved = [replace(grant, until=grant.until + shift) for grant in self.grants]
+            for before, after in zip(self.grants, moved, strict=True):
+                self._journal.remove_grant(before)
+                self._journal.save_grant(after)
+            self.grants = moved
+            self._offset = offset
+            self.renew()
+        self._offset = offset
+
+    def _reckon(self, now: Instant) -> None:
+        if now.trusted:
+            bare = replace(self.timeline, grants=(), loans=())
+            soft = limit_at(replace(bare, hard_w=None), now).import_w
+            soft_w = math.inf if soft is None else soft
+            if self.grants and self._soft_w is not None and soft_w < self._soft_w:
+                self._soft_w = soft_w
+                self.end_grants(None, "the limit became tighter")
+            self._soft_w = soft_w
+            last = limit_at(bare, now).import_w
+            if last != self.timeline.last_threshold_w:
+                self.timeline = replace(self.timeline, last_threshold_w=last)
+                self._journal.save_value("last_threshold_w", "" if last is None else f"{last:.3f}")
+            change = next_change(self.timeline, now)
+            self._until = min(now.mono + RECKON_S, math.inf if change is None else change)
+        else:
+            self._until = now.mono + 1.0
+        self._limit = limit_at(self.timeline, now)
+
+    def renew(self) -> None:
+        """Something that makes the limit changed."""
+        control = self._control
+        last = self._journal.value("last_threshold_w")
+        self.timeline = Timeline(
+            threshold_w=self._threshold if self._threshold is not None else control.threshold_w or None,
+            hard_w=control.hard_w or None,
+            export_w=control.export_w if control.export_w >= 0 else None,
+            phase_a=tuple(control.fuse_a),
+            events=tuple(self.events.values()),
+            grants=tuple(self.grants),
+            last_threshold_w=float(last) if last else None,
+        )
+        self._until = 0.0
+        self._changed()
