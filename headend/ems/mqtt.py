@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.clock import Clock
 from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.messages import modules
 from gateway.links.mir2017.server import Server
 from gateway.transport.mqtt import MqttLink, MqttSettings, Tls
 from headend.ems.head import EventBody
@@ -212,7 +213,7 @@ def _device(text: wire.DeviceText, connected: bool) -> Device:
     )
 
 
-def _module(report: wire.ModuleReport, phase: wire.Phase) -> Device:
+def _module(report: modules.ModuleReport, phase: wire.Phase) -> Device:
     details = {
         "mode": report.mode,
         "state": report.state,
@@ -233,9 +234,9 @@ def _module(report: wire.ModuleReport, phase: wire.Phase) -> Device:
     )
 
 
-def _meter(report: wire.ActiveEnergy | wire.LoadProfile) -> Device:
+def _meter(report: modules.ActiveEnergy | modules.LoadProfile) -> Device:
     details: dict[str, object] = {"dcu": report.dcu}
-    if isinstance(report, wire.ActiveEnergy):
+    if isinstance(report, modules.ActiveEnergy):
         details["active_energy"] = report.active_energy
     else:
         details["load_profile"] = list(report.profile)

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from gateway.clock import ManualClock, SystemClock
-from gateway.links.mir2017 import happenings as h
+from gateway.links.mir2017 import client_happenings as h
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client import Client
 from gateway.transport.mqtt import MqttLink, MqttSettings, Will

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from gateway.clock import SystemClock
-from gateway.links.mir2017 import happenings as h
+from gateway.links.mir2017 import client_happenings as h
 from gateway.links.mir2017 import messages as wire
 from headend.ems.app import Ems
 from headend.ems.settings import EmsSettings

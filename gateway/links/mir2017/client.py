@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from gateway.errors import PeerError
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.happenings import (
+from gateway.links.mir2017.client_happenings import (
     ClientOutput,
     DeviceAcknowledged,
     DeviceControl,

@@ -12,6 +12,7 @@ from datetime import tzinfo
 
 from gateway.errors import PeerError
 from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.happenings import (
     DeviceConnected,
     DeviceDisconnected,
@@ -26,10 +27,10 @@ from gateway.links.mir2017.happenings import (
     MeterReported,
     Polled,
     RdrAsked,
-    Refused,
     Reported,
     ServerOutput,
 )
+from gateway.links.mir2017.messages import modules
 from gateway.links.mir2017.messages.fields import shown
 
 __all__ = [
@@ -226,18 +227,18 @@ class Server:
         return [RdrAsked(m.ema, m.device, m.value)]
 
     def _module(self, module: wire.Module, phase: wire.Phase, body: bytes) -> list[ServerOutput]:
-        report = wire.ModuleReport.decode(module, body)
+        report = modules.ModuleReport.decode(module, body)
         self._ema(report.ema)
         echo = wire.Send(wire.module_ack(report.ema, module, phase), report.encode())
         return [FieldModuleReported(report.ema, phase, report), echo]
 
     def _active_energy(self, body: bytes) -> list[ServerOutput]:
-        energy = wire.ActiveEnergy.decode(body)
+        energy = modules.ActiveEnergy.decode(body)
         self._ema(energy.ema)
         return [MeterReported(energy.ema, energy)]
 
     def _load_profile(self, body: bytes) -> list[ServerOutput]:
-        profile = wire.LoadProfile.decode(body)
+        profile = modules.LoadProfile.decode(body)
         self._ema(profile.ema)
         return [MeterReported(profile.ema, profile)]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.errors import PeerError
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client import Client
-from gateway.links.mir2017.messages import Module
+from gateway.links.mir2017.messages import Module, modules
 from gateway.links.mir2017.server import Server
 from tests.gateway.links.test_mir2017_vectors import MESSAGES, VECTORS
 
@@ -54,8 +54,8 @@ ROUND_TRIPS = [
     st.builds(wire.Dimming, st.booleans()),
     st.builds(wire.RdrRequest, ema, device, st.integers(0, 1_000_000_000)),
     st.builds(wire.RdrResponse, device, st.booleans(), text, text.filter(bool)),
-    st.builds(wire.ActiveEnergy, ema, scalar, number, scalar),
-    st.builds(wire.LoadProfile, ema, scalar, st.lists(number, max_size=5).map(tuple), scalar),
+    st.builds(modules.ActiveEnergy, ema, scalar, number, scalar),
+    st.builds(modules.LoadProfile, ema, scalar, st.lists(number, max_size=5).map(tuple), scalar),
 ]
 
 
@@ -81,7 +81,7 @@ def test_an_event_is_read_as_it_was_written(event: wire.DistributeEvent) -> None
 
 @given(
     st.builds(
-        wire.ModuleReport,
+        modules.ModuleReport,
         st.just(Module.ESS),
         ema,
         scalar,
@@ -91,8 +91,8 @@ def test_an_event_is_read_as_it_was_written(event: wire.DistributeEvent) -> None
         st.none() | priority,
     )
 )
-def test_a_battery_is_read_as_it_was_written(report: wire.ModuleReport) -> None:
-    assert wire.ModuleReport.decode(Module.ESS, report.encode()) == report
+def test_a_battery_is_read_as_it_was_written(report: modules.ModuleReport) -> None:
+    assert modules.ModuleReport.decode(Module.ESS, report.encode()) == report
 
 
 @given(st.integers(1, 7 * 2**20 - 1), st.integers(0, 2**30 - 1))

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017 import server as mir
-from gateway.links.mir2017.messages import Module, Phase, Send
+from gateway.links.mir2017.messages import Module, Phase, Send, modules
 from gateway.links.mir2017.server import Server
 from tests.gateway.links.test_mir2017_vectors import (
     ESS,
@@ -61,8 +61,8 @@ def server() -> Server:
         ("DeviceDisconnect.txt", [mir.DeviceDisconnected(1, wire.DeviceText(1, 4, False, 0, 0, 1))]),
         ("info.txt", [mir.DeviceInfo(1, wire.DeviceText(1, 4, True, 3, -20, 1))]),
         ("RDRrequest.json", [mir.RdrAsked(1, 4, 60)]),
-        ("active_energy.json", [mir.MeterReported(1, wire.ActiveEnergy(1, "meter-1", 12345, 1))]),
-        ("load_profile.json", [mir.MeterReported(1, wire.LoadProfile(1, "meter-1", (10, 20, 30.5), 1))]),
+        ("active_energy.json", [mir.MeterReported(1, modules.ActiveEnergy(1, "meter-1", 12345, 1))]),
+        ("load_profile.json", [mir.MeterReported(1, modules.LoadProfile(1, "meter-1", (10, 20, 30.5), 1))]),
     ],
 )
 def test_each_row(server: Server, heard: str, said: list[mir.ServerOutput]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import PeerError
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.messages import DeviceDown, Down, Module, Phase
+from gateway.links.mir2017.messages import DeviceDown, Down, Module, Phase, modules
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "mir2017"
 SEOUL = ZoneInfo("Asia/Seoul")
@@ -27,10 +27,10 @@ PULLED = wire.DistributeEvent(17, 0, START, START + 600, 800, 5, V, pulled=True)
 CANCEL = wire.DistributeEvent(17, 1, START, START, 800, 5, V)
 TO_ALL = wire.DistributeEvent(17, 0, START, START + 600, 800, 5)
 DEVICES = (wire.DeviceEntry(4, True, 9, 60, 1), wire.DeviceEntry(5, False, 0, None, 2))
-ESS = wire.ModuleReport(Module.ESS, N, "ess-1", 150, "charge", "on", 12.5, 2000, 55.5, 220.1, 60.0, 3)
-PV = wire.ModuleReport(Module.PV, N, 1, -2100, 1, priority=3)
-RECLOSER = wire.ModuleReport(Module.RECLOSER, N, 1, 612, 0, priority=0)
-RESOURCE = wire.ModuleReport(Module.RESOURCE, N, "load-1", 3300, 1, priority=9)
+ESS = modules.ModuleReport(Module.ESS, N, "ess-1", 150, "charge", "on", 12.5, 2000, 55.5, 220.1, 60.0, 3)
+PV = modules.ModuleReport(Module.PV, N, 1, -2100, 1, priority=3)
+RECLOSER = modules.ModuleReport(Module.RECLOSER, N, 1, 612, 0, priority=0)
+RESOURCE = modules.ModuleReport(Module.RESOURCE, N, "load-1", 3300, 1, priority=9)
 
 # topic, message, its encode, its decode
 Vector = tuple[str, object, Callable[[], bytes], Callable[[bytes], object]]
@@ -44,8 +44,8 @@ def event(topic: str, message: wire.DistributeEvent) -> Vector:
     return topic, message, lambda: message.encode(SEOUL), lambda body: wire.DistributeEvent.decode(body, SEOUL)
 
 
-def module(topic: str, message: wire.ModuleReport) -> Vector:
-    return topic, message, message.encode, lambda body: wire.ModuleReport.decode(message.module, body)
+def module(topic: str, message: modules.ModuleReport) -> Vector:
+    return topic, message, message.encode, lambda body: modules.ModuleReport.decode(message.module, body)
 
 
 def down(what: Down) -> str:
@@ -80,8 +80,8 @@ MESSAGES = {
     "DeviceDisconnect.txt": plain(wire.Up.DEVICE_DISCONNECT, wire.DeviceText(N, 4, False, 0, 0, 1)),
     "info.txt": plain(wire.Up.DEVICE_INFO, wire.DeviceText(N, 4, True, 3, -20, 1)),
     "RDRrequest.json": plain(wire.RdrRequest.topic, wire.RdrRequest(N, 4, 60)),
-    "active_energy.json": plain(wire.ActiveEnergy.topic, wire.ActiveEnergy(N, "meter-1", 12345, 1)),
-    "load_profile.json": plain(wire.LoadProfile.topic, wire.LoadProfile(N, "meter-1", (10, 20, 30.5), 1)),
+    "active_energy.json": plain(modules.ActiveEnergy.topic, modules.ActiveEnergy(N, "meter-1", 12345, 1)),
+    "load_profile.json": plain(modules.LoadProfile.topic, modules.LoadProfile(N, "meter-1", (10, 20, 30.5), 1)),
     "connectACK.txt": plain(down(Down.CONNECT_ACK), wire.EmaAck(N)),
     "disconnectACK.txt": plain(down(Down.DISCONNECT_ACK), wire.EmaAck(N)),
     "PowerMarginACK.txt": plain(down(Down.POWER_MARGIN_ACK), wire.EmaAck(N)),

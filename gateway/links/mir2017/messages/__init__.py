@@ -1,4 +1,7 @@
-"""Every message of the profile ``mir2017`` as a type (wire reference, sections 1 and 2); knows no transport."""
+"""Every message of the profile ``mir2017`` as a type (wire reference, sections 1 and 2); knows no transport.
+
+What OpenFMB and meters report stands in ``modules``, which an EMA without them does not import.
+"""
 
 from gateway.links.mir2017.messages.devices import (
     EMS_NAME,
@@ -11,7 +14,6 @@ from gateway.links.mir2017.messages.devices import (
 )
 from gateway.links.mir2017.messages.events import CreatedEvent, DistributeEvent
 from gateway.links.mir2017.messages.fields import LARGEST_BODY, LARGEST_WATTS, Scalar, Send, device_name, ema_name
-from gateway.links.mir2017.messages.modules import ActiveEnergy, LoadProfile, ModuleReport
 from gateway.links.mir2017.messages.reports import (
     DeviceEntry,
     EmaAck,
@@ -72,7 +74,6 @@ __all__ = [
     "PUSH_ALL",
     "REPORT_WANTED",
     "VTN_NAME",
-    "ActiveEnergy",
     "Control",
     "CreatePartyRegistration",
     "CreatedEvent",
@@ -91,9 +92,7 @@ __all__ = [
     "EmaRegisteredReport",
     "EmsRegisterReport",
     "EmsRegisteredReport",
-    "LoadProfile",
     "Module",
-    "ModuleReport",
     "Phase",
     "Poll",
     "PowerMargin",

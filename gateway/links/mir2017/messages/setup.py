@@ -35,52 +35,52 @@ class EmaMessage:
         return cls(f.ema("GW"), f.text("VENID"))
 
 
-@dataclass(frozen=True, slots=True)
 class QueryRegistration(EmaMessage):
     """The first message of a session."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.QUERY_REGISTRATION
 
 
-@dataclass(frozen=True, slots=True)
 class CreatePartyRegistration(EmaMessage):
     """After the first CreatedPartyRegistration."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.CREATE_PARTY_REGISTRATION
 
 
-@dataclass(frozen=True, slots=True)
 class EmaRegisterReport(EmaMessage):
     """After the second CreatedPartyRegistration."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.REGISTER_REPORT
 
 
-@dataclass(frozen=True, slots=True)
 class SetupPoll(EmaMessage):
     """After RegisteredReport: the first poll belongs to the set-up."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.SETUP_POLL
 
 
-@dataclass(frozen=True, slots=True)
 class EmaRegisteredReport(EmaMessage):
     """Answers the EMS's RegisterReport."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.REGISTERED_REPORT
 
 
-@dataclass(frozen=True, slots=True)
 class RequestEvent(EmaMessage):
     """Closes the session set-up."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.REQUEST_EVENT
 
 
-@dataclass(frozen=True, slots=True)
 class Poll(EmaMessage):
     """Poll modes, every poll interval."""
 
+    __slots__ = ()
     topic: ClassVar[str] = Up.POLL
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from gateway.errors import OperatorError, PeerError
 from gateway.links.mir2017.messages.fields import shown
@@ -22,7 +22,9 @@ def zone_named(name: str) -> tzinfo | None:
     """
     if not name:
         return None
-    import zoneinfo  # only where a zone is configured: it costs memory
+    if name == "UTC":
+        return UTC
+    import zoneinfo  # only where the zone has rules: it costs 0.35 MB
 
     try:
         return zoneinfo.ZoneInfo(name)
