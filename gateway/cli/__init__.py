@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from gateway import __version__
 from gateway.errors import OperatorError, SmartemaError
@@ -116,44 +117,55 @@ def _tell(err: SmartemaError) -> None:
 
 
 def _dispatch(words: list[str]) -> int:
-    import argparse
-
     chosen = words[0] if words else ""
     command = next((row for row in COMMANDS if row.name == chosen), None)
     if command is None:
-        parser = argparse.ArgumentParser(
-            prog="smartema",
-            usage="smartema COMMAND [options]",
-            description="The energy gateway at the edge: holds a site under its limit.",
-            epilog=_commands_text(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.add_argument("--version", action="version", version=f"smartema {__version__}")
-        if not words:
-            parser.print_help(sys.stderr)
-            return 2
-        if not chosen.startswith("-"):
-            parser.error(f"there is no command {chosen!r}{_nearest(chosen)}; smartema --help lists them")
-        parser.parse_args(words)
-        parser.error("name a command; smartema --help lists them")
+        _overview(words, chosen)
+    try:
+        run, args = _parsed(command, words[1:])
+        return int(run(args) or 0)
+    except ImportError as err:
+        known = _missing(err, command)
+        if known is None:
+            raise
+        raise known from err
+
+
+def _overview(words: list[str], chosen: str) -> NoReturn:
+    """What is said where no command is named; it ends by ``SystemExit``."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="smartema",
+        usage="smartema COMMAND [options]",
+        description="The energy gateway at the edge: holds a site under its limit.",
+        epilog=_commands_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"smartema {__version__}")
+    if not words:
+        parser.exit(2, parser.format_help())
+    if not chosen.startswith("-"):
+        parser.error(f"there is no command {chosen!r}{_nearest(chosen)}; smartema --help lists them")
+    parser.parse_args(words)
+    parser.error("name a command; smartema --help lists them")
+
+
+def _parsed(command: SubCommand, words: list[str]) -> tuple[Callable[[Any], int | None], Any]:
+    """The command's ``run`` and what it is called with. Nothing of the parser stays: the daemon forgets argparse."""
+    import argparse
+    import importlib
+    from types import SimpleNamespace
+
     parser = argparse.ArgumentParser(
         prog=f"smartema {command.name}",
         description=command.help[0].upper() + command.help[1:] + ".",
         epilog=f"example:\n  {command.example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    try:
-        import importlib
-
-        module = importlib.import_module(command.module)
-        module.add_arguments(parser)
-        args = parser.parse_args(words[1:])
-        return int(module.run(args) or 0)
-    except ImportError as err:
-        known = _missing(err, command)
-        if known is None:
-            raise
-        raise known from err
+    module = importlib.import_module(command.module)
+    module.add_arguments(parser)
+    return module.run, parser.parse_args(words, SimpleNamespace())
 
 
 def _missing(err: ImportError, command: SubCommand) -> OperatorError | None:

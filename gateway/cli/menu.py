@@ -19,14 +19,23 @@ SCREEN = (
     "90:Negotiation test          100:CoAP VR    101:MQTT VR      q:Leave",
 )
 
+# Where the words of ``--help`` begin.
+HELP_COLUMN = 32
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_socket_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON (one-shot only)")
     parser.add_argument("item", nargs="?", metavar="NUMBER", help="the menu's number; none: ask")
     parser.add_argument("values", nargs="*", metavar="VALUE", help="what the number would ask for")
-    rows = "\n".join(f"  {f'smartema menu {number} {item.usage}':<54} {item.help}" for number, item in ITEMS.items())
+    rows = "\n".join(_help_row(f"{number:>3} {item.usage}", item.help) for number, item in ITEMS.items())
     parser.epilog = f"numbers:\n{rows}\n\nexample:\n  smartema menu 10 4 on"
+
+
+def _help_row(usage: str, words: str) -> str:
+    """Within 80 columns: the words on a line of their own where they have no room beside."""
+    gap = f"\n{'':<{HELP_COLUMN + 2}}" if len(usage) > HELP_COLUMN else " " * (HELP_COLUMN - len(usage))
+    return f"  {usage}{gap} {words}"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -75,6 +75,7 @@ class Dialogue:
         self._asker.ask("EMA/VEN/VTN Protocol Choice? 1 : MQTT , 2 : CoAP", "1", parse)
 
     def _upstream(self) -> UpstreamConfig | None:
+        print("address of the EMS's broker; none: a site without EMS")
         while True:
             host, port = self._asker.ask("Control for MQTT Broker IP?:", "127.0.0.1", _host_port)
             if not host:

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--defaults", action="store_true", help="ask nothing: every answer is its default")
     parser.add_argument("--force", action="store_true", help="overwrite FILE without asking")
     parser.epilog = (
-        "Tests clock, JSON and the broker, asks, and writes a configuration with comments. An answer in brackets\n"
-        "is taken by Enter. Answers may come through a pipe.\n\n"
+        "Tests clock, JSON and the broker, asks, and writes a configuration with\n"
+        "comments. An answer in brackets is taken by Enter. Answers may come through a\n"
+        "pipe. Ctrl-D and Ctrl-C leave: then nothing is written.\n\n"
         "examples:\n"
         "  smartema setup --output /etc/smartema/gateway.toml\n"
         "  smartema setup --defaults --output gateway.toml && smartema check -c gateway.toml"
