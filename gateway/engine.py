@@ -16,10 +16,10 @@ from gateway.clock import Clock, Instant, wait
 from gateway.config.model import Config, ControlConfig
 from gateway.control.bookkeeping import after_action, after_reading
 from gateway.control.decide import crosses, decide, excess_of
-from gateway.control.effects import setting_power, shows
+from gateway.control.effects import setting_power, shows, words
 from gateway.control.items import EQUAL_W
 from gateway.control.limit import limit_at
-from gateway.control.power import SitePower, site_power
+from gateway.control.power import SitePower, counted_power, site_power, worst_power
 from gateway.control.rules import Memory, Rules
 from gateway.dispatch import Dispatcher
 from gateway.field.base import FieldAdapter
@@ -28,7 +28,7 @@ from gateway.limits import LimitBook, key_of
 from gateway.operator import OperatorDesk
 from gateway.rdr_desk import RdrDesk
 from gateway.reporting import Reporter
-from gateway.site.command import Command, Source
+from gateway.site.command import Command, CommandState, Source
 from gateway.site.decision import Action, Decision, Kept, Limit, Rule
 from gateway.site.event import DrEvent, Grant, RdrAnswer, Reservation
 from gateway.site.picture import ResourceState, Site, Timeline
@@ -37,6 +37,10 @@ from gateway.site.resource import Reading, Resource, Setting
 from gateway.upstream.base import Upstream
 
 log = logging.getLogger("smartema.control")
+
+
+# Devices that no [[device]] names, present or gone, where such may come.
+MOST_STRANGERS = 256
 
 
 def rules_of(config: ControlConfig) -> Rules:
@@ -75,6 +79,7 @@ class Engine:
         self._awaited: set[int] = set()
         self._held_before: dict[int, tuple[Setting | None, int]] = {}
         self._silent_since: dict[int, float] = {}
+        self._unconfirmed: dict[int, Command] = {}
         self.book = LimitBook(config.control, journal, self._soon)
         self.dispatcher = Dispatcher(journal, clock, self.adapters.get, self._command_failed, self.wake)
         self.reporter = Reporter(config.reports, journal, self.states, self._sums, self._tell_upwards)
@@ -87,7 +92,13 @@ class Engine:
     def _take_up(self) -> None:
         """Take up what the journal holds: a restarted EMA goes on rather than starting over."""
         now = self.clock.now()
+        configured = {(d.number, d.link) for d in self.config.device}
         for saved in self.journal.devices():
+            stranger = (saved.resource.number, saved.link) not in configured
+            if stranger and not (saved.link == "coap" and self.config.site_coap.open):
+                # Taken out of the configuration while nobody ran, or let in by the menu until the next start.
+                self.journal.forget_device(saved.resource.number)
+                continue
             state = saved.state if saved.state is not None else ResourceState(saved.resource)
             self.states[saved.resource.number] = replace(
                 state, resource=saved.resource, present=False, reading=None, pending=None
@@ -97,9 +108,15 @@ class Engine:
             # Until they are heard again, or can no longer hold what they were told, nothing is given back.
             self._awaited = set(self.states)
             longest = max(s.resource.lease_s for s in self.states.values())
-            self._memory = replace(self._memory, restore_not_before=now.mono + longest)
-        delayed = self.book.take_up(now)
-        self._memory = replace(self._memory, restore_not_before=max(self._memory.restore_not_before, delayed))
+            self._memory = replace(self._memory, awaiting_until=now.mono + longest)
+        self._memory = replace(self._memory, restore_not_before=self.book.take_up(now))
+        for command in self.journal.open_commands():
+            told = self.states.get(command.number)
+            if told is None or told.held is not None or (command.expiry or 0.0) <= now.mono:
+                # What is held is said again anyway.
+                self.journal.save_command(replace(command, state=CommandState.EXPIRED), now.wall)
+            else:
+                self._unconfirmed[command.number] = command
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -122,14 +139,14 @@ class Engine:
 
     def awaited(self) -> list[str]:
         """Who was here before this start and was not heard yet, while that still matters."""
-        if self.clock.monotonic() >= self._memory.restore_not_before:
+        if self.clock.monotonic() >= self._memory.awaiting_until:
             self._awaited.clear()
         return [self.states[number].resource.name for number in self._awaited if number in self.states]
 
     def _heard(self, number: int) -> None:
         self._awaited.discard(number)
         if not self._awaited:
-            self._memory = replace(self._memory, restore_not_before=0.0)
+            self._memory = replace(self._memory, awaiting_until=0.0)
 
     def wake(self) -> None:
         """Something has a new due moment: look again."""
@@ -153,8 +170,14 @@ class Engine:
             return
         came_back = known is not None and known.present
         now = self.clock.now()
+        if known is None:
+            self._make_room()
         self.adapters[number] = adapter
-        state = ResourceState(resource) if known is None else replace(known, resource=resource, present=True)
+        if known is None or known.resource.kind is not resource.kind:
+            # Another thing under a number that was used before: nothing of the old one is true of it.
+            state = ResourceState(resource)
+        else:
+            state = replace(known, resource=resource, present=True, pending=None)
         self.states[number] = state
         if state.reading is None:
             self._silent_since[number] = now.mono
@@ -162,8 +185,13 @@ class Engine:
         if not came_back:
             self.reporter.connected(state, now.wall)
             log.info("%s came over %s, priority %d", resource.name, adapter.name, resource.priority)
+        if known is not None and state.held != known.held:
+            self.journal.save_hold(state)
+        unconfirmed = self._unconfirmed.pop(number, None)
         if state.held is not None:
-            self._command(state, state.held, Source.RESUME, setting_power(state, state.held))
+            self._resume(state, state.held, now)
+        elif unconfirmed is not None and unconfirmed.expiry is not None and unconfirmed.expiry > now.mono:
+            self._resume(state, unconfirmed.setting, now)
 
     def gone(self, number: int, why: str, lost: bool = False) -> None:
         """A resource left. After its good-bye what it drew no longer counts; ``lost`` without one it does."""
@@ -171,7 +199,12 @@ class Engine:
         if state is None or not state.present:
             return
         now = self.clock.now()
-        self.states[number] = replace(state, present=False, reading=state.reading if lost else None, pending=None)
+        if lost:
+            # What it was told last may have reached it.
+            self.states[number] = replace(state, present=False)
+        else:
+            self.states[number] = replace(state, present=False, reading=None, pending=None)
+            self.book.end_grants(state.resource.name, "it said good-bye")
         self.dispatcher.forget(number)
         self.reporter.disconnected(state, now.wall)
         log.info("%s went: %s", state.resource.name, why)
@@ -181,9 +214,26 @@ class Engine:
         """An operator took a resource away: it is no longer part of the site until it comes again."""
         self.gone(number, why)
         self.states.pop(number, None)
-        self.adapters.pop(number, None)
+        for kept in (self.adapters, self._held_before, self._silent_since):
+            kept.pop(number, None)
+        unconfirmed = self._unconfirmed.pop(number, None)
+        if unconfirmed is not None:
+            self.journal.save_command(replace(unconfirmed, state=CommandState.EXPIRED), self.clock.now().wall)
+        if self._awaited:
+            self._heard(number)
+        self.reporter.forget(number)
         self.journal.forget_device(number)
         self._soon()
+
+    def _make_room(self) -> None:
+        """Where strangers may come, their numbers must not fill the memory: the oldest that left is forgotten."""
+        if len(self.states) < len(self.config.device) + MOST_STRANGERS:
+            return
+        configured = {device.number for device in self.config.device}
+        for number, state in self.states.items():
+            if not state.present and number not in configured:
+                self.forget(number, "others came")
+                return
 
     def reported(self, number: int, reading: Reading) -> None:
         """A new reading; a pass at once when it crosses the limit."""
@@ -196,6 +246,8 @@ class Engine:
         if waiting is not None and (reading.done >= waiting.id or shows(before.resource, waiting.setting, reading)):
             self.dispatcher.confirmed(number, waiting.id)
         self.states[number] = after
+        if self.book.grants and _left_off(before, after):
+            self.book.end_grants(after.resource.name, "it switched itself off")
         if self._awaited:
             self._heard(number)
         self._silent_since.pop(number, None)
@@ -344,15 +396,32 @@ class Engine:
             listener(decision)
         return decision
 
-    def _command(self, state: ResourceState, setting: Setting, source: Source, target_w: float) -> None:
+    def _resume(self, state: ResourceState, setting: Setting, now: Instant) -> None:
+        """Say again what it was told before; until it shows, the command counts."""
+        target = setting_power(state, setting)
+        power = worst_power(state) if state.reading is None else counted_power(state, now, self._rules)
+        said = words(state.resource, setting)
+        number = state.resource.number
+        action = Action(state.resource.name, number, setting, target - power, target, Source.RESUME, said)
         command_id = self.journal.next_command_id()
-        self.dispatcher.send(self._made(state, setting, source, target_w, command_id), state.resource.latency_s)
+        after = after_action(state, action, command_id, now, state.held_seq)
+        self.states[number] = replace(after, switched_at=state.switched_at)
+        self.dispatcher.send(self._made(state, setting, action.source, target, command_id), state.resource.latency_s)
 
     def _made(
         self, state: ResourceState, setting: Setting, source: Source, target_w: float, command_id: int
     ) -> Command:
         resource = state.resource
-        return Command(command_id, resource.name, resource.number, setting, source, resource.lease_s, target_w)
+        return Command(
+            command_id,
+            resource.name,
+            resource.number,
+            setting,
+            source,
+            resource.lease_s,
+            target_w,
+            expiry=self.clock.monotonic() + resource.lease_s,
+        )
 
     def _command_failed(self, command: Command) -> None:
         """Alarm, and go on without this resource for a lease."""
@@ -411,3 +480,11 @@ class Engine:
         for upstream in self.upstreams:
             upstream.wake()
         self.wake()
+
+
+def _left_off(before: ResourceState, after: ResourceState) -> bool:
+    """Did somebody at the device switch it off, and not we?"""
+    if before.reading is None or before.reading.on is not True or after.reading is None:
+        return False
+    underway = after.pending is not None and after.pending.confirmed_at is None
+    return after.reading.on is False and after.held is None and after.wish.on is False and not underway

@@ -145,6 +145,7 @@ class LimitBook:
 
     def expire(self, now: Instant) -> None:
         """Forget what is over."""
+        self._follow(now)
         if not now.trusted:
             return
         ended = [g for g in self.grants if g.until <= now.wall]

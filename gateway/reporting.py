@@ -95,6 +95,11 @@ class Reporter:
         if self.has_readers:
             self._notice(NoticeKind.DISCONNECTED, state, wall)
 
+    def forget(self, number: int) -> None:
+        """It is no longer part of the site."""
+        self._reported_w.pop(number, None)
+        self._changed.discard(number)
+
     def next_due(self) -> float | None:
         """Monotonic moment of the next report, None without anybody to report to."""
         if not self.has_readers:

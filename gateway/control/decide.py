@@ -181,7 +181,11 @@ class _Pass:
 
     def _restore(self) -> None:
         now, rules, memory = self.now, self.rules, self.memory
-        if not self.power.certain or memory.failsafe or now.mono < memory.restore_not_before:
+        if (
+            not self.power.certain
+            or memory.failsafe
+            or now.mono < max(memory.restore_not_before, memory.awaiting_until)
+        ):
             return
         if self.power.underway and self.site.has_meter:
             # The meter may show a shed already that its device has not confirmed yet: it would count twice.

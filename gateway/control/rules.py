@@ -24,6 +24,7 @@ class Rules:
 class Memory:
     """What one pass leaves for the next. Moments are monotonic seconds.
 
+    ``awaiting_until``: after a restart nothing is given back before everybody was heard, or until then.
     ``quiet_until``: a pass did what it could and the site is still over; until then a report causes no pass.
     """
 
@@ -34,6 +35,7 @@ class Memory:
     last_restore_at: float | None = None
     running_events: tuple[tuple[str, int], ...] = ()  # (upstream, event_id) of the pass before
     quiet_until: float = 0.0
+    awaiting_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.clock import ManualClock
-from gateway.config.model import Config, ControlConfig
+from gateway.config.model import Config, ControlConfig, DeviceConfig
 from gateway.engine import Engine
 from gateway.errors import TransientError
 from gateway.journal import Journal
@@ -106,7 +106,8 @@ class Site:
         self.directory = directory
         self.clock = clock or ManualClock()
         options = {"restore_delay_s": 0.0, **control}
-        self.config = Config(control=ControlConfig(**options))
+        devices = tuple(DeviceConfig(number=number) for number in range(1, len(watts) + 1))
+        self.config = Config(control=ControlConfig(**options), device=devices)
         self.field = FakeField(self.clock)
         for number, rated in enumerate(watts, start=1):
             self.field.lamps[number] = Lamp(self.resource(number, rated))

@@ -1,0 +1,189 @@
+"""What binds from above: opts that last, clocks that jump, grants that end, memory that stays small."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest_asyncio
+
+from gateway.limits import MOST_EVENTS, MOST_OPTS
+from gateway.site.event import Grant
+from tests.support.site import Site
+
+
+@pytest_asyncio.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
+    made: list[Site] = []
+
+    def build(*watts: float, **control: object) -> Site:
+        site = Site(tmp_path / str(len(made)), *watts, **control)
+        site.all_come()
+        made.append(site)
+        return site
+
+    yield build
+    for site in made:
+        await site.close()
+
+
+def limit(site: Site) -> float | None:
+    return site.engine.limit(site.clock.now()).import_w
+
+
+async def test_an_event_opted_out_limits_nobody_after_a_restart_and_gets_the_same_answer(make) -> None:
+    site = make(60.0, 60.0, opt="never")
+    event = site.event(70.0)
+    assert await site.engine.take_event(event) is False
+    await site.restart()
+    site.all_come()
+    assert limit(site) is None
+    assert await site.engine.take_event(event) is False
+    await site.turn(3)
+    assert site.field.sent == []
+
+
+async def test_opting_out_switches_nothing_first(make) -> None:
+    site = make(60.0, 60.0, opt="never")
+    await site.engine.take_event(site.event(70.0))
+    late = replace(site.event(70.0, event_id=18), end=site.clock.now().wall - 0.5)
+    await site.engine.take_event(late)
+    await site.turn(3)
+    assert site.field.sent == []
+
+
+async def test_able_counts_what_could_be_shed_not_what_is_shed_now(make) -> None:
+    site = make(60.0, 60.0, opt="able")
+    site.engine.appeared(site.field, replace(site.field.lamps[2].resource, never_shed=True))
+    assert await site.engine.take_event(site.event(70.0)) is True
+    assert await site.engine.take_event(site.event(50.0, event_id=18)) is False
+    await site.turn(3)
+    assert site.power_w == 60
+
+
+async def test_a_change_that_is_opted_out_ends_the_event_it_changes(make) -> None:
+    site = make(60.0, 60.0, opt="able")
+    event = site.event(70.0)
+    await site.engine.take_event(event)
+    await site.turn(2)
+    site.engine.appeared(site.field, replace(site.field.lamps[2].resource, never_shed=True))
+    assert await site.engine.take_event(replace(event, modification=1, limit_w=10.0)) is False
+    assert limit(site) is None
+
+
+async def test_the_wall_clock_jumps_into_an_event_and_out_of_it_again(make) -> None:
+    site = make(60.0, 60.0)
+    now = site.clock.now().wall
+    await site.engine.take_event(replace(site.event(70.0), start=now + 7200, end=now + 7800))
+    await site.turn(2)
+    assert (limit(site), site.power_w) == (None, 120)
+    site.clock.jump_wall(7300)
+    await site.turn(2)
+    assert (limit(site), site.power_w) == (70, 60)
+    site.clock.jump_wall(-7300)
+    await site.turn(5)
+    assert (limit(site), site.power_w) == (None, 120)
+
+
+async def test_a_grant_is_a_time_span_whatever_the_wall_clock_does(make) -> None:
+    site = make(60.0, 60.0, threshold_w=100.0)
+    site.engine.book.grant(Grant("ems", "led-1", 60.0, site.clock.now().wall + 100))
+    site.clock.jump_wall(3600)
+    await site.turn(50)
+    assert limit(site) == 160
+    site.clock.jump_wall(-7200)
+    await site.turn(45)
+    assert limit(site) == 160
+    await site.turn(10)
+    assert limit(site) == 100
+    assert site.journal.grants() == []
+
+
+async def test_a_tighter_limit_ends_what_was_granted(make) -> None:
+    site = make(10.0, threshold_w=100.0)
+    site.engine.book.grant(Grant("ems", "led-1", 60.0, site.clock.now().wall + 1000))
+    assert limit(site) == 160
+    await site.engine.take_event(site.event(80.0))
+    assert limit(site) == 80
+    assert site.journal.grants() == []
+
+
+async def test_a_grant_ends_with_the_good_bye_of_its_device_but_not_with_its_link(make) -> None:
+    site = make(60.0, 60.0, threshold_w=100.0)
+    for number in (1, 2):
+        site.engine.book.grant(Grant("ems", f"led-{number}", 60.0, site.clock.now().wall + 1000))
+    site.engine.gone(1, "its link broke", lost=True)
+    assert limit(site) == 220
+    site.engine.gone(2, "it said good-bye")
+    assert limit(site) == 160
+
+
+async def test_a_grant_ends_when_its_device_switches_itself_off(make) -> None:
+    site = make(60.0, 60.0, threshold_w=100.0)
+    await site.turn(3)
+    site.engine.book.grant(Grant("ems", "led-2", 60.0, site.clock.now().wall + 1000))
+    await site.turn(20)
+    site.field.lamps[2].on = False
+    await site.turn(1)
+    assert limit(site) == 100
+
+
+async def test_without_a_clock_the_last_threshold_holds_and_no_older_one(make) -> None:
+    site = make(60.0, 60.0)
+    await site.engine.take_event(site.event(70.0, seconds=20))
+    await site.turn(5)
+    site.engine.book.grant(Grant("ems", "led-1", 60.0, site.clock.now().wall + 1000))
+    assert limit(site) == 130
+    site.clock.jump_wall(-1_700_000_000)
+    assert limit(site) == 70, "a grant cannot be judged without a clock"
+    site.clock.jump_wall(1_700_000_000)
+    await site.turn(30)
+    assert limit(site) is None
+    await site.restart()
+    site.clock.jump_wall(-1_700_000_000)
+    assert limit(site) is None, "the event was over, and nothing else ever bound"
+
+
+async def test_a_flood_of_events_is_refused_and_remembered_within_bounds(make) -> None:
+    site = make(60.0)
+    now = site.clock.now().wall
+    opts = [
+        await site.engine.take_event(replace(site.event(70.0, event_id=n), start=now + 9000, end=now + 9900))
+        for n in range(MOST_EVENTS + 5)
+    ]
+    assert opts == [True] * MOST_EVENTS + [False] * 5
+    for n in range(2000, 2000 + MOST_OPTS):
+        site.engine.book.save(site.event(1.0, event_id=n), False)
+    assert len(site.engine.book.opted_in) <= MOST_OPTS
+    assert site.engine.opted("ems", 3) == 0, "what is in force is not forgotten"
+
+
+async def test_an_event_that_ended_while_nobody_ran_still_has_its_random_delay(make) -> None:
+    site = make(60.0, 60.0, restore_delay_s=600.0)
+    await site.engine.take_event(site.event(70.0, seconds=30))
+    delay = next(iter(site.engine.book.events.values())).restore_delay_s
+    assert delay > 60
+    await site.turn(2)
+    site.task.cancel()
+    await site.clock.advance(40)
+    await site.restart()
+    site.all_come()
+    await site.turn(max(delay - 30, 5))
+    assert site.power_w == 60
+    await site.turn(60)
+    assert site.power_w == 120
+
+
+async def test_hearing_everybody_does_not_end_the_random_delay_after_an_event(make) -> None:
+    site = make(60.0, 60.0, restore_delay_s=600.0)
+    await site.engine.take_event(site.event(70.0, seconds=10))
+    await site.turn(2)
+    await site.restart()
+    site.engine.appeared(site.field, site.field.lamps[1].resource)
+    site.field.report(1)
+    await site.turn(12)
+    site.engine.appeared(site.field, site.field.lamps[2].resource)
+    site.field.report(2)
+    await site.turn(30)
+    assert site.power_w == 60
