@@ -19,8 +19,9 @@ help:
 	@echo 'make docs    the pages that are made from the code'
 	@echo 'make clean   remove what the above made, the virtual environment too'
 
+# The shell lives through Ctrl-C, so that the demo's last word is the last one.
 run: $(VENV)/.run
-	@$(BIN)/smartema demo $(ARGS) || [ $$? -eq 130 ]
+	@trap : INT; $(BIN)/smartema demo $(ARGS) || [ $$? -eq 130 ]
 
 test: $(VENV)/.dev
 	@sh .ci/peers.sh $(BIN)/python

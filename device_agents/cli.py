@@ -57,6 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pin", default="18", help="gpio: BCM number of the LED (default 18)")
     add("--button-pin", metavar="PIN", help="gpio: BCM number of the button")
     add("--verbose", action="store_true", help="log every message that was refused, every attempt to connect")
+    parser.epilog = (
+        "While it runs, a number and Enter: 1 asks the power back (led, ev); led: 0 off;\n"
+        "pv, ev: 11 on, 15 off; ess: 7 send watt, 8 charge, 9 no action, 3 quit; an empty\n"
+        "line shows what the device is doing. Ctrl-C ends it.\n\n"
+        "examples:\n"
+        "  smartema device                  asks, as the lab's program did\n"
+        "  smartema device --type led --link mqtt --number 4 --broker 192.168.1.1 \\\n"
+        "      --user dev-4 --password-file dev-4\n"
+        "  smartema device --type ev --link coap --number 2 --ema 192.168.1.1"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -36,7 +36,8 @@ def _ask(args: argparse.Namespace) -> None:
         args.priority = _number("priority : ", 0, 99999, 0)
     if args.link == "coap" and args.bind is None:
         host = _text("device ip : ", "127.0.0.1")
-        port = _number("device port : ", 1, 65535, 5683)
+        # On a machine that is the EMA too, CoAP's own port is the EMA's.
+        port = _number("device port : ", 1, 65535, 5684 if host in ("127.0.0.1", "::1", "localhost") else 5683)
         args.bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -46,8 +46,13 @@ def _metavar(name: str) -> str:
 def _add_commands(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands for an EMS that runs")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--state-dir", default=argparse.SUPPRESS, help="the EMS's state folder")
-    common.add_argument("--http", default=argparse.SUPPRESS, metavar="HOST:PORT", help="its API, if not as it said")
+    common.add_argument("--state-dir", default=argparse.SUPPRESS, metavar="DIR", help="the EMS's state folder")
+    common.add_argument(
+        "--http",
+        default=argparse.SUPPRESS,
+        metavar="HOST:PORT",
+        help="its API (default: what stands in the state folder)",
+    )
     common.add_argument("--json", action="store_true", help="print JSON")
 
     def command(name: str, words: str, example: str) -> argparse.ArgumentParser:
@@ -67,14 +72,14 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     event.add_argument("--until", dest="end", metavar="TIME", help="instead of --for")
     event.add_argument("--to", required=True, metavar="EMAS", help='gw/1, several as gw/1,gw/2, or "all"')
     change = command("change", "change an event", "change 17 --value 600 --for 20m")
-    change.add_argument("id", type=int)
-    change.add_argument("--value", type=float, metavar="W")
-    change.add_argument("--from", dest="start", metavar="TIME")
+    change.add_argument("id", type=int, help="the event's number")
+    change.add_argument("--value", type=float, metavar="W", help="the limit in W")
+    change.add_argument("--from", dest="start", metavar="TIME", help="now, 14:30, 2026-05-01T14:30")
     change.add_argument("--for", dest="duration", metavar="DURATION", help="counted from its start")
-    change.add_argument("--until", dest="end", metavar="TIME")
-    change.add_argument("--to", metavar="EMAS")
+    change.add_argument("--until", dest="end", metavar="TIME", help="instead of --for")
+    change.add_argument("--to", metavar="EMAS", help='gw/1, several as gw/1,gw/2, or "all"')
     cancel = command("cancel", "cancel an event", "cancel 17")
-    cancel.add_argument("id", type=int)
+    cancel.add_argument("id", type=int, help="the event's number")
     listing = command("list", "list what the EMS knows", "list emas")
     listing.add_argument("what", choices=LISTS)
     listing.add_argument("--ema", metavar="GW", help="only of this EMA (devices, rdr, commands)")
@@ -82,7 +87,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     control.add_argument("ema", metavar="GW", help="gw/1")
     control.add_argument("device", type=int, help="the d of dev/<d>")
     control.add_argument("action", choices=("on", "off", "up", "down"))
-    limit = command("limit", "set up to where RDRs are granted", "limit total 5000")
+    limit = command("limit", "say up to how many W RDRs are granted", "limit total 5000")
     limit.add_argument("scope", help='an EMA, or "total"')
     limit.add_argument("watts", help='W, or "none"')
     broker = parts.add_parser(
@@ -95,7 +100,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     broker.add_argument("directory", metavar="DIR")
     broker.add_argument("--emas", default="1", metavar="N,N", help="numbers of the EMAs, such as 1,2 or 1-20")
     broker.add_argument("--bind", default="127.0.0.1", help="address it listens on (default 127.0.0.1)")
-    broker.add_argument("--port", type=int, default=1883)
+    broker.add_argument("--port", type=int, default=1883, help="its port (default 1883)")
 
 
 def run(args: argparse.Namespace) -> int:

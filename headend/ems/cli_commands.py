@@ -134,7 +134,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: str) -> list[str]:
 
 def _cell(value: object) -> str:
     match value:
-        case None:
+        case None | "":
             return "–"
         case bool():
             return "yes" if value else "no"

@@ -95,8 +95,14 @@ async def _main(args: argparse.Namespace) -> None:
 
 
 async def _until_the_end(seconds: float | None, tasks: list[asyncio.Task[Any]]) -> None:
-    """The time given, Ctrl-C, or a part that failed: its error ends the demo."""
-    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    """The time given, Ctrl-C (then too the demo says what came of it), or a part that failed: its error ends it."""
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        return
     for task in done:
         task.result()
 
