@@ -138,8 +138,12 @@ class Agent:
         return message.encode()
 
     def gone(self) -> bytes:
-        """Body of ``disconnected``, for the good-bye and for the last will."""
+        """Body of ``disconnected``: the good-bye."""
         return Gone(self.dev, self.boot).encode()
+
+    def last_will(self) -> bytes:
+        """Body of ``disconnected`` that the broker says for it: it may still run."""
+        return Gone(self.dev, self.boot, True).encode()
 
     def status(self) -> bytes:
         """Body of ``status`` now; it is told, so ``changed`` falls."""

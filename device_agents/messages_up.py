@@ -243,16 +243,17 @@ class Rdr(Message):
 
 
 class Gone(Message):
-    """A device goes, ``disconnected``; also the last will of an MQTT device."""
+    """A device goes, ``disconnected``; also the last will of an MQTT device, which says ``lost``."""
 
-    __slots__ = ("boot", "dev")
+    __slots__ = ("boot", "dev", "lost")
 
-    def __init__(self, dev: int, boot: int) -> None:
+    def __init__(self, dev: int, boot: int, lost: bool = False) -> None:
         self.dev = dev
         self.boot = boot
+        self.lost = lost
 
     def encode(self) -> bytes:
-        return written((("dev", self.dev), ("boot", self.boot)))
+        return written((("dev", self.dev), ("boot", self.boot), ("lost", True if self.lost else None)))
 
     @staticmethod
     def decode(body: bytes) -> "Gone":
@@ -260,4 +261,5 @@ class Gone(Message):
         return Gone(
             number("disconnected.dev", get("dev"), 0, MAX_DEV),
             number("disconnected.boot", get("boot"), 0, MAX_COUNTER),
+            flag("disconnected.lost", get("lost")) is True,
         )

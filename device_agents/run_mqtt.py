@@ -42,7 +42,7 @@ class MqttDevice(Runner):
         ours = replace(
             settings,
             client_id=settings.client_id or f"dev-{agent.dev}",
-            will=Will(TOPIC_DISCONNECTED, agent.gone()),
+            will=Will(TOPIC_DISCONNECTED, agent.last_will()),
             subscriptions=((self._inbox, 1), (TOPIC_HELLO, 1)),
         )
         self.link = MqttLink(ours, clock, rng, self._on_message, self._on_up, self._on_down, self._log)

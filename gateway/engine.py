@@ -19,7 +19,7 @@ from gateway.control.decide import crosses, decide, excess_of
 from gateway.control.effects import setting_power, shows, words
 from gateway.control.items import EQUAL_W
 from gateway.control.limit import limit_at
-from gateway.control.power import SitePower, counted_power, site_power, worst_power
+from gateway.control.power import SitePower, site_power, worst_power
 from gateway.control.rules import Memory, Rules
 from gateway.dispatch import Dispatcher
 from gateway.field.base import FieldAdapter
@@ -399,7 +399,8 @@ class Engine:
     def _resume(self, state: ResourceState, setting: Setting, now: Instant) -> None:
         """Say again what it was told before; until it shows, the command counts."""
         target = setting_power(state, setting)
-        power = worst_power(state) if state.reading is None else counted_power(state, now, self._rules)
+        # Whoever restarted may run as it likes until it hears us.
+        power = worst_power(state)
         said = words(state.resource, setting)
         number = state.resource.number
         action = Action(state.resource.name, number, setting, target - power, target, Source.RESUME, said)

@@ -123,7 +123,7 @@ class Presence:
         else:
             if entry is not None and entry.here:
                 # What it was told before is forgotten in it: the site has to say it again.
-                self._inputs.gone(number, "it restarted")
+                self._inputs.gone(number, "it restarted", lost=True)
             entry = Entry(resource, message, boot, now, lab=LabState() if boot is None else None)
             self.entries[number] = entry
         self._inputs.appeared(self._adapter, resource)
@@ -229,7 +229,7 @@ class Presence:
             self.counters.old += 1
             return
         entry.here = False
-        self._inputs.gone(message.dev, "it said good-bye or its link broke")
+        self._inputs.gone(message.dev, "its link broke" if message.lost else "it said good-bye", lost=message.lost)
 
     def told(self, entry: Entry, reading: Reading) -> None:
         """A device of the lab was told something; what it was told is its state."""
@@ -243,7 +243,7 @@ class Presence:
             entry.here = False
             why = f"not heard for its lease of {self.lease_s:g} s"
             self.once.say("lease", entry.number, f"{entry.resource.name}: {why}")
-            self._inputs.gone(entry.number, why)
+            self._inputs.gone(entry.number, why, lost=True)
         return late
 
     def here(self) -> list[Entry]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from gateway.engine import MOST_STRANGERS
@@ -29,13 +30,14 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
         await site.close()
 
 
-async def test_a_held_lamp_that_restarts_is_not_shed_a_second_time_through_another(make) -> None:
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_held_lamp_that_restarts_is_not_shed_a_second_time_through_another(make, lost: bool) -> None:
     site = make(60.0, 60.0)
     await site.engine.take_event(site.event(70.0))
     await site.turn(2)
     lamp = site.field.lamps[1]
     lamp.on, lamp.done = True, 0
-    site.engine.gone(1, "it restarted")
+    site.engine.gone(1, "it restarted", lost=lost)
     site.engine.appeared(site.field, lamp.resource)
     site.field.report(1)  # it is on, and our word is still on its way
     await site.turn(3)

@@ -25,7 +25,7 @@ class RememberingSite:
     def appeared(self, adapter: FieldAdapter, resource: Resource) -> None:
         self.came.append(resource)
 
-    def gone(self, number: int, why: str) -> None:
+    def gone(self, number: int, why: str, lost: bool = False) -> None:
         self.went.append((number, why))
 
     def reported(self, number: int, reading: Reading) -> None:
