@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gateway.assembly import LINKS, Parts, field_adapters, site_broker, upstream_part
 from gateway.clock import Clock
@@ -147,13 +147,14 @@ class Daemon:
         self.engine.reporter.at_once = any(c.mode == 4 for c in self._upstream_configs)
 
     async def _feed_watchdog(self) -> None:
-        """Alive means that the loop turns and control still passes."""
+        """Alive means that the loop turns and that control answers when it is woken; idle it may sleep for long."""
         every = self._notifier.watchdog_s
         assert every is not None
         while True:
             before = self.engine.turns
+            self.engine.wake()
             await self.clock.sleep(every)
-            if self.engine.turns != before or every < self.config.control.pass_s:
+            if self.engine.turns != before:
                 self._notifier.alive()
 
     async def _until_stopped(self, supervisor: Supervisor) -> None:
@@ -165,9 +166,18 @@ class Daemon:
                 hup.cancel()
                 if self._hup.is_set() and not self._stop.is_set():
                     self._hup.clear()
-                    await self._renew(supervisor)
+                    await self._unless_stopped(stop, self._renew(supervisor))
         finally:
             stop.cancel()
+
+    async def _unless_stopped(self, stop: asyncio.Future[Literal[True]], work: Coroutine[Any, Any, None]) -> None:
+        """A stop does not wait for parts that are being changed."""
+        task = asyncio.ensure_future(work)
+        await asyncio.wait((stop, task), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
     async def _goodbye(self) -> None:
         """Outputs to their exit state and `disconnected` upwards, side by side, each within its time."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.control.effects import setting_power, words
+from gateway.control.effects import is_on, setting_power, turns, words
+from gateway.control.items import off_barred, on_barred
 from gateway.control.power import expected_power
 from gateway.site.command import Source
 from gateway.site.decision import Action, Decision, Rule
@@ -39,13 +39,6 @@ class OperatorDesk:
             return line
         target = setting_power(state, setting)
         effect = target - (expected_power(state, now, engine.rules()) or 0.0)
-        wish = Setting(
-            on=setting.on if setting.on is not None else state.wish.on,
-            level=setting.level if setting.level is not None else state.wish.level,
-            setpoint_w=None if setting.free else setting.setpoint_w,
-            free=setting.free,
-        )
-        engine.states[number] = replace(state, wish=wish, wish_w=target, held=None)
         action = Action(state.resource.name, number, setting, effect, target, source, said)
         engine.act(action, now)
         engine.record(Decision(Rule.COMMAND, now.wall, power, limit, f"{source.value} asked", actions=(action,)))
@@ -85,15 +78,17 @@ class OperatorDesk:
         ):
             span = "none" if point is None else f"{point.min_w:.0f} to {point.max_w:.0f} W"
             return f"its set points: {span}"
-        is_on = state.reading.on if state.reading is not None else None
-        if setting.on is not None and is_on is not None and is_on != setting.on and state.switched_at is not None:
-            least = resource.min_off_s if setting.on else resource.min_on_s
-            left = state.switched_at + least - now.mono
+        turned, ran = turns(state, setting), is_on(state)
+        if turned is not None and ran is not None and turned is not ran:
+            left = on_barred(state, now) if turned else off_barred(state, now)
             if left > 0:
-                return f"minimum {'off' if setting.on else 'on'} time, {left:.0f} s left"
-        limit = engine.limit(now).import_w
+                return f"minimum {'off' if turned else 'on'} time, {left:.0f} s left"
+        limit = engine.limit(now)
         effect = setting_power(state, setting) - (expected_power(state, now, engine.rules()) or 0.0)
-        power = engine.power().watts
-        if limit is not None and effect > 0 and power + effect > limit:
-            return f"{power:.0f} W + {effect:.0f} W is over the limit of {limit:.0f} W"
+        seen = engine.power()
+        power = seen.watts + (seen.reserved_w if effect > 0 else 0.0)
+        if limit.import_w is not None and effect > 0 and power + effect > limit.import_w:
+            return f"{power:.0f} W + {effect:.0f} W is over the limit of {limit.import_w:.0f} W"
+        if limit.export_w is not None and effect < 0 and -(power + effect) > limit.export_w:
+            return f"{power:.0f} W - {-effect:.0f} W is over the export limit of {limit.export_w:.0f} W"
         return ""

@@ -30,21 +30,29 @@ class SocketServer:
     def __init__(self, path: Path, handle: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
         self.path = path
         self._handle = handle
-        self._clients = 0
+        self._clients: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raise ``OperatorError`` when another daemon has the socket."""
         self._claim()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o117)
         try:
-            server = await asyncio.start_unix_server(self._client, str(self.path), limit=LONGEST_REQUEST)
+            listener.bind(str(self.path))
         except OSError as err:
+            listener.close()
             raise OperatorError(f"{self.path}: {err.strerror or err}; name another [ema] socket") from err
         finally:
             os.umask(mask)
         try:
-            async with server:
+            server = await asyncio.start_unix_server(self._client, sock=listener, limit=LONGEST_REQUEST)
+            try:
                 await server.serve_forever()
+            finally:
+                # A menu that stays connected must not hold up the end: from Python 3.12 on the server waits for it.
+                server.close()
+                for writer in list(self._clients):
+                    writer.transport.abort()
         finally:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -66,10 +74,11 @@ class SocketServer:
         raise OperatorError(f"{self.path}: another smartema runs here; stop it or set another [ema] state_dir")
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._clients >= MOST_CLIENTS:
+        if len(self._clients) >= MOST_CLIENTS:
+            writer.write(b'{"ok": false, "error": "too many menus are connected; close one"}\n')
             writer.close()
             return
-        self._clients += 1
+        self._clients.add(writer)
         try:
             while line := await reader.readline():
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
@@ -77,7 +86,7 @@ class SocketServer:
         except (ValueError, ConnectionError):
             pass  # a line beyond the limit, or a client that left
         finally:
-            self._clients -= 1
+            self._clients.discard(writer)
             writer.close()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class RememberingSite:
         self.answer = answer or RdrAnswer(RdrResult.GRANTED, "100 W of 300 W margin")
         self.came: list[Resource] = []
         self.went: list[tuple[int, str]] = []
+        self.lost: list[int] = []
         self.readings: list[tuple[int, Reading]] = []
         self.asked: list[tuple[int, float, float]] = []
         self.on_reading: Callable[[int, Reading], None] | None = None
@@ -27,6 +28,8 @@ class RememberingSite:
 
     def gone(self, number: int, why: str, lost: bool = False) -> None:
         self.went.append((number, why))
+        if lost:
+            self.lost.append(number)
 
     def reported(self, number: int, reading: Reading) -> None:
         self.readings.append((number, reading))

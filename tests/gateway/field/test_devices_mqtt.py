@@ -156,6 +156,15 @@ async def test_a_restarted_device_is_gone_and_back_so_that_it_is_told_again(mosq
         assert len(b.site.went) == 1
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_last_will_is_no_good_bye(mosquitto: Mosquitto, lost: bool) -> None:
+    async with bench(mosquitto) as b:
+        await b.connect(1)
+        await b.say("disconnected", dev=1, boot=1, **({"lost": True} if lost else {}))
+        await until(lambda: b.site.went)
+        assert b.site.lost == ([1] if lost else [])
+
+
 async def test_good_bye_and_heard_again(mosquitto: Mosquitto) -> None:
     async with bench(mosquitto) as b:
         await b.connect(1)
