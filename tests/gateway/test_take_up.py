@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from gateway.engine import MOST_STRANGERS
 from gateway.site.command import Source
-from gateway.site.resource import Kind, Setting
+from gateway.site.resource import Kind, Setpoint, Setting
 from tests.support.site import Site
 
 
@@ -127,3 +127,28 @@ async def test_a_lamp_that_vanished_with_a_restore_on_its_way_counts_as_restored
     await site.turn(1)
     site.engine.gone(1, "its link broke", lost=True)
     assert site.engine.power().watts == 120
+
+
+async def test_a_lamp_switched_off_by_hand_is_still_known_to_draw_what_it_drew(make) -> None:
+    site = make(60.0, 60.0)
+    for lamp in site.field.lamps.values():
+        site.engine.appeared(site.field, replace(lamp.resource, rated_w=0.0))
+    site.field.report(1)
+    await site.turn(1)
+    await site.engine.take_setting(1, Setting(on=False), Source.MENU)
+    await site.turn(2)
+    site.field.lamps[2].on = True
+    await site.engine.take_event(site.event(70.0))
+    assert "is over the limit of 70 W" in await site.engine.take_setting(1, Setting(on=True), Source.MENU)
+
+
+async def test_a_menus_command_keeps_the_minimum_time_of_a_car(make) -> None:
+    site = make(1000.0)
+    car = replace(
+        site.field.lamps[1].resource, kind=Kind.EV, setpoint=Setpoint(1380.0, 7360.0), min_on_s=60.0, min_off_s=60.0
+    )
+    site.engine.forget(1, "test")
+    site.engine.appeared(site.field, car)
+    site.field.report(1)
+    site.engine.states[1] = replace(site.engine.states[1], switched_at=site.clock.monotonic())
+    assert "minimum on time" in await site.engine.take_setting(1, Setting(setpoint_w=0.0), Source.MENU)
