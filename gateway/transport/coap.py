@@ -23,6 +23,7 @@ import aiocoap.resource
 from aiocoap import interfaces
 
 from gateway.errors import OperatorError, TransientError
+from gateway.transport.hosts import for_resolver
 
 # aiocoap warns of every datagram that it cannot read, so anybody could fill a log; what matters is counted here.
 WIRE_LOG = "gateway.transport.coap.wire"
@@ -224,12 +225,13 @@ async def open_server(site: aiocoap.resource.Site, host: str, port: int, ipv6: b
     """
     use6 = has_ipv6() if ipv6 is None else ipv6
     transport = "udp6" if use6 else "simplesocketserver"
+    to_bind: Any = for_resolver(host) if use6 else host
     if not use6 and host in ("", "0.0.0.0", "::"):
         raise OperatorError(f"coap bind {host or '*'}: without IPv6 in the kernel one address has to be named")
     _check_free(host, port)
     try:
         context = await aiocoap.Context.create_server_context(
-            site, bind=(host, port), transports=[transport], loggername=WIRE_LOG
+            site, bind=(to_bind, port), transports=[transport], loggername=WIRE_LOG
         )
     except OSError as err:
         raise OperatorError(f"CoAP {host}:{port}: {err.strerror or err}; choose another address or port") from err

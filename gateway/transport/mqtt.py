@@ -21,6 +21,8 @@ import aiomqtt
 from gateway.clock import Clock
 from gateway.errors import OperatorError, TransientError
 from gateway.transport.backoff import Backoff
+from gateway.transport.hosts import for_resolver
+from gateway.transport.mqtt_session import Session
 
 # Without it a QoS 1 exchange stalls for 40 ms now and then (Nagle against delayed ACK).
 NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -100,7 +102,8 @@ class MqttLink:
     ``on_message(topic, payload)`` is called for each message, in order; it must not block. ``on_up`` is awaited
     after the subscriptions stand, ``on_down`` is called when the session broke. Nothing is queued while the
     link is down: ``publish`` then raises ``TransientError`` (paho would deliver it later, and the caller's own
-    repetition makes two of it).
+    repetition makes two of it). Retained messages are dropped and counted (``kept``): nothing of our wires is
+    retained, and a command or a state of another time would come again with each reconnection.
     """
 
     def __init__(
@@ -117,13 +120,14 @@ class MqttLink:
         self.state = LinkState.DOWN
         self.reconnects = 0
         self.oversized = 0
+        self.kept = 0
         self._clock = clock
         self._backoff = Backoff(rng)
         self._on_message = on_message
         self._on_up = on_up
         self._on_down = on_down
         self._log = logger or logging.getLogger(__name__)
-        self._client: aiomqtt.Client | None = None
+        self._client: Session | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
 
@@ -141,7 +145,8 @@ class MqttLink:
                 was_up = self.state is LinkState.UP
                 self.state = LinkState.DOWN
                 client, self._client = self._client, None
-                _release(client)
+                if client is not None:
+                    client.release()
                 if was_up and self._on_down is not None:
                     self._on_down()
             level = logging.DEBUG if self._failed else logging.WARNING
@@ -152,8 +157,8 @@ class MqttLink:
     async def _session(self) -> None:
         s = self.settings
         self.state = LinkState.CONNECTING
-        client = aiomqtt.Client(
-            s.host,
+        client = Session(
+            s.host if s.tls else for_resolver(s.host),
             s.port,
             username=s.username,
             password=s.password,
@@ -198,6 +203,10 @@ class MqttLink:
             self._log.exception("MQTT %s: after connecting", self.settings.address)
 
     def _deliver(self, message: aiomqtt.Message) -> None:
+        if message.retain:
+            self.kept += 1
+            self._log.debug("MQTT %s: a retained message on %s is not taken", self.settings.address, message.topic)
+            return
         payload = message.payload
         body = payload if isinstance(payload, bytes) else b"" if payload is None else str(payload).encode()
         if len(body) > LARGEST_MESSAGE:
@@ -236,9 +245,3 @@ class MqttLink:
             await self.publish(topic, payload, qos)
         except TransientError as err:
             self._log.debug("%s: %s", topic, err)
-
-
-def _release(client: aiomqtt.Client | None) -> None:
-    """Who waits for a PUBACK of a session that is over is told so at once; aiomqtt would let them wait for 10 s."""
-    for confirmation in list(getattr(client, "_pending_publishes", {}).values()):
-        confirmation.set()
