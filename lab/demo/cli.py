@@ -41,6 +41,10 @@ def _above_zero(text: str) -> float:
     return value
 
 
+# What argparse calls the type in its one-line complaint.
+_above_zero.__name__ = "number above 0"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the demo; Ctrl-C ends it all."""
     logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)

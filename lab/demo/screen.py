@@ -102,7 +102,8 @@ class Screen:
         """The whole picture; on a log one line of it."""
         self._full_w = max(self._full_w, frame.power_w * 1.1, (frame.limit_w or 0) * 1.1)
         if not self.tty:
-            self.say(f"{frame.clock} power {watts(frame.power_w)}, limit {frame.limit_words}, {frame.event}")
+            limit = "no limit" if frame.limit_w is None else f"limit {frame.limit_words}"
+            self.say(f"{frame.clock} power {watts(frame.power_w)}, {limit}, {frame.event}")
             return
         columns, rows = shutil.get_terminal_size()
         lines = self.lines(frame, rows)
