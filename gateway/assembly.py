@@ -60,12 +60,15 @@ def site_broker(config: Config, parts: Parts) -> SiteBroker | None:
     return broker
 
 
+def links_of(config: Config) -> set[str]:
+    """The links that need an adapter."""
+    return {device.link for device in config.device} | ({"coap"} if config.site_coap.open else set())
+
+
 def field_adapters(config: Config, parts: Parts, only: Sequence[str] = LINKS) -> list[FieldAdapter]:
     """The adapters that some ``[[device]]`` needs. Raise ``OperatorError`` for what is missing on this machine."""
     makers: dict[str, Callable[[Config, Parts], FieldAdapter]] = {"mqtt": _mqtt, "coap": _coap, "gpio": _gpio}
-    wanted = {device.link for device in config.device}
-    if config.site_coap.open:
-        wanted.add("coap")
+    wanted = links_of(config)
     return [makers[link](config, parts) for link in LINKS if link in only and link in wanted]
 
 

@@ -9,9 +9,9 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from gateway.assembly import LINKS, Parts, field_adapters, site_broker, upstream_part
+from gateway.assembly import LINKS, Parts, field_adapters, links_of, site_broker, upstream_part
 from gateway.clock import Clock
 from gateway.config.model import Config, ControlConfig, DeviceConfig, UpstreamConfig
 from gateway.engine import Engine
@@ -25,6 +25,8 @@ from gateway.upstream.base import Upstream
 from gateway.verbs import Verbs
 
 if TYPE_CHECKING:
+    from gateway.field.devices_coap import CoapDevices
+    from gateway.field.devices_mqtt import MqttDevices
     from hardware.gpio import Pins
 
 log = logging.getLogger("smartema")
@@ -109,7 +111,7 @@ class Daemon:
         for name in set(self.journal.readers()) - {upstream.name for upstream in self.config.upstream}:
             self.journal.drop_reader(name)
         for upstream in self.config.upstream:
-            self._start_upstream(supervisor, upstream)
+            self._start_upstream(supervisor, upstream, upstream_part(upstream, self.config, self.parts))
         supervisor.start("control", self.engine.run)
         if self._notifier.watchdog_s is not None:
             supervisor.start("watchdog", self._feed_watchdog)
@@ -135,8 +137,7 @@ class Daemon:
 
         supervisor.start(f"field {adapter.name}", run)
 
-    def _start_upstream(self, supervisor: Supervisor, config: UpstreamConfig) -> None:
-        upstream = upstream_part(config, self.config, self.parts)
+    def _start_upstream(self, supervisor: Supervisor, config: UpstreamConfig, upstream: Upstream) -> None:
         self._upstream_configs.append(config)
         self.engine.upstreams.append(upstream)
         self._tell_reporter()
@@ -213,38 +214,53 @@ class Daemon:
             raise OperatorError("[ema]: number, names and directories change only by a restart")
         if new.journal != old.journal:
             raise OperatorError("[journal]: changes only by a restart")
+        # What cannot be made (a secret that cannot be read) is found before anything of the old is stopped.
+        made = {c.name: upstream_part(c, new, self.parts) for c in new.upstream if c not in self._upstream_configs}
         self.config = new
         await self._renew_field(supervisor, old, new)
         self.engine.reconfigure(new)
-        await self._renew_upstreams(supervisor, new)
+        await self._renew_upstreams(supervisor, new, made)
         logging.getLogger("smartema").setLevel(new.ema.log_level.upper())
 
     async def _renew_field(self, supervisor: Supervisor, old: Config, new: Config) -> None:
-        """Restart the adapters whose own part of the configuration changed, and only those."""
+        """Tell an adapter of its other devices. Restarted is one whose own table changed, and GPIO, which takes its
+        pins as a whole: its outputs go through their exit state."""
 
-        def part(config: Config, link: str) -> object:
-            table = {"mqtt": config.site_broker, "coap": config.site_coap}.get(link)
-            return table, tuple(d for d in config.device if d.link == link), _of_devices(config.control)
+        def devices(config: Config, link: str) -> object:
+            return tuple(d for d in config.device if d.link == link), _of_devices(config.control)
 
         gone = {d.number for d in old.device} - {d.number for d in new.device}
-        changed = [link for link in LINKS if part(old, link) != part(new, link)]
+        tables = {"mqtt": old.site_broker != new.site_broker, "coap": old.site_coap != new.site_coap}
+        wanted = links_of(new)
+        told: list[MqttDevices | CoapDevices] = []
+        changed = []
+        for link in LINKS:
+            if not tables.get(link, False) and devices(old, link) == devices(new, link):
+                continue
+            adapter = next((a for a in self.field if a.name == link), None)
+            if adapter is None or tables.get(link, True) or link not in wanted:
+                changed.append(link)
+            else:
+                told.append(cast("MqttDevices | CoapDevices", adapter))
         broker = self.parts.broker
-        if broker is not None and old.site_broker == new.site_broker and "mqtt" in changed:
+        if broker is not None and old.site_broker == new.site_broker and devices(old, "mqtt") != devices(new, "mqtt"):
             broker.reload(new.device)
-        for adapter in [a for a in self.field if a.name in changed]:
-            self.field.remove(adapter)
+        for ended in [a for a in self.field if a.name in changed]:
+            self.field.remove(ended)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(adapter.close(), GOODBYE_S)
-            await supervisor.stop(f"field {adapter.name}")
+                await asyncio.wait_for(ended.close(), GOODBYE_S)
+            await supervisor.stop(f"field {ended.name}")
         if old.site_broker != new.site_broker or (broker is None and "mqtt" in changed):
             await supervisor.stop("site broker")
             self._start_broker(supervisor)
         for number in gone:
             self.engine.forget(number, "taken out of the configuration")
-        for adapter in field_adapters(new, self.parts, only=changed):
-            self._start_field(supervisor, adapter)
+        for adapter in told:
+            adapter.configure(new.device, new.control)
+        for made in field_adapters(new, self.parts, only=changed):
+            self._start_field(supervisor, made)
 
-    async def _renew_upstreams(self, supervisor: Supervisor, new: Config) -> None:
+    async def _renew_upstreams(self, supervisor: Supervisor, new: Config, made: dict[str, Upstream]) -> None:
         for config, upstream in list(zip(self._upstream_configs, self.engine.upstreams, strict=True)):
             if config not in new.upstream:
                 await self._end_upstream(supervisor, config, upstream)
@@ -252,7 +268,7 @@ class Daemon:
                     self.journal.drop_reader(config.name)
         for config in new.upstream:
             if config not in self._upstream_configs:
-                self._start_upstream(supervisor, config)
+                self._start_upstream(supervisor, config, made[config.name])
         self._tell_reporter()
 
     async def _end_upstream(self, supervisor: Supervisor, config: UpstreamConfig, upstream: Upstream) -> None:

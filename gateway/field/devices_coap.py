@@ -130,6 +130,15 @@ class CoapDevices:
         self._presence.answered(number, answer)
         await self._put(self._entry(number), wire.PATH_RDR, rdr_answer_of(answer), content_format=JSON)
 
+    def configure(self, devices: Sequence[DeviceConfig], control: ControlConfig) -> None:
+        """Other ``[[device]]`` tables; the socket and all other devices stay."""
+        self._presence.configure(devices, control)
+        self._by_address = {d.address: d.number for d in self._presence.configs() if d.address}
+        for number, entry in list(self._presence.entries.items()):
+            config, where = self._presence.config(number), entry.where
+            if config is not None and config.address and isinstance(where, Where) and where.host != config.address:
+                self._presence.drop(number, f"its address is {config.address} now")
+
     async def close(self) -> None:
         """Nothing to say: the devices keep their leases, and a restarted EMA takes up what runs."""
 

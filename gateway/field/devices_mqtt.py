@@ -95,6 +95,13 @@ class MqttDevices:
         self._presence.answered(number, answer)
         await self._link.publish(f"{wire.PREFIX_DEVICE}{number}", rdr_answer_of(answer))
 
+    def configure(self, devices: Sequence[DeviceConfig], control: ControlConfig) -> None:
+        """Other ``[[device]]`` tables; the session with the broker and all other devices stay."""
+        if self._presence.configure(devices, control) and self._link.up:
+            # Who was refused so far waits for up to a minute before it tries again.
+            self._said_hello = self._clock.monotonic()
+            self._link.post(wire.TOPIC_HELLO, self._hello)
+
     async def close(self) -> None:
         """Nothing to say: the devices keep their leases, and a restarted EMA takes up what runs."""
 

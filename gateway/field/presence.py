@@ -83,6 +83,30 @@ class Presence:
         self._clock = clock
         self._open = strangers_welcome
 
+    def configure(self, devices: Sequence[DeviceConfig], control: ControlConfig) -> bool:
+        """Other ``[[device]]`` tables: who is here is described anew, who is named no more leaves, unless strangers
+        may come. True: some device is named that was not."""
+        before = set(self._configs)
+        self._configs = {d.number: d for d in devices if d.link == self._adapter.name}
+        self._control = control
+        for number, entry in list(self.entries.items()):
+            config = self._configs.get(number)
+            if config is None and not self._open:
+                self.drop(number, "taken out of the configuration")
+                continue
+            resource = describe(config, control, entry.announced)
+            if resource != entry.resource:
+                entry.resource = resource
+                if entry.here:
+                    self._inputs.appeared(self._adapter, resource)
+        return bool(set(self._configs) - before)
+
+    def drop(self, number: int, why: str) -> None:
+        """It has to announce itself again, if it may."""
+        entry = self.entries.pop(number, None)
+        if entry is not None and entry.here:
+            self._inputs.gone(number, why, lost=True)
+
     @property
     def lease_s(self) -> float:
         return self._control.lease_s

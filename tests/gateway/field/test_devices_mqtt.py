@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiomqtt
@@ -352,3 +353,18 @@ async def test_a_failing_handler_ends_no_session(mosquitto: Mosquitto) -> None:
         await until(lambda: len(b.site.readings) == 3)
         assert b.adapter.status()["link"] == "up"
         assert b.count("reconnects") == 0
+
+
+async def test_other_devices_are_taken_in_without_a_new_session(mosquitto: Mosquitto) -> None:
+    async with bench(mosquitto) as b:
+        await b.connect(1)
+        before = b.adapter.status()["reconnects"]
+        new = (*(replace(d, priority=7) if d.number == 1 else d for d in CONFIG), DeviceConfig(number=77, type="led"))
+        b.adapter.configure(new, ControlConfig())
+        assert b.site.came[-1].priority == 7
+        await b.connect(77)
+        assert [r.number for r in b.site.came][-1] == 77
+        assert b.adapter.status()["reconnects"] == before
+        b.adapter.configure(new[1:], ControlConfig())
+        assert (1, "taken out of the configuration") in b.site.went
+        assert not any(number == 77 for number, _ in b.site.went)
