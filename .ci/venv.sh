@@ -40,3 +40,6 @@ if ! "$venv/bin/python" .ci/installed.py "$extras" 2>/dev/null; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" ||
         fail "pip could not install smartema[$extras] (above is why); with a network, run make again"
 fi
+# pip compiles what it installs, but not what it installs editable: each start would compile it anew where Python may
+# not write bytecode.
+"$venv/bin/python" -m compileall -q gateway device_agents hardware headend lab || true
