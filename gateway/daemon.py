@@ -335,7 +335,15 @@ def device_of(request: dict[str, Any]) -> DeviceConfig:
         link=request["link"],
         priority=priority,
         address=address,
+        port=_port(request) if address else 0,
     )
+
+
+def _port(request: dict[str, Any]) -> int:
+    port = _whole(request, "port", 0)
+    if port > 65535:
+        raise OperatorError(f"port: {port} is not a port, 1 to 65535")
+    return port
 
 
 def _whole(request: dict[str, Any], name: str, default: int | None) -> int:

@@ -170,6 +170,9 @@ class DeviceConfig:
         "", "mqtt: file with its broker account's password, mode 0600", path=True, secret_file=True
     )
     address: str = key("", "coap: its address; empty: any allowed source")
+    port: int = key(
+        0, "coap: with its address, its port, where it does not announce itself; 0: it does", least=0, most=65535
+    )
     pin: str = key("", "gpio: main output (LED, ESS enable, EV contactor): BCM number or chip:line", pin=True)
     pins: tuple[str, ...] = key(
         (), "gpio: further outputs (PV: four curtailment relays; ESS: charge, discharge)", pin=True

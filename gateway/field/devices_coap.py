@@ -103,6 +103,7 @@ class CoapDevices:
         site.add_resource([".well-known", "core"], core)
         self._context = await open_server(site, self._config.bind, self._config.port, self._ipv6)
         self._log.info("CoAP serves %s", host_port(self._config.bind, self._config.port))
+        self._call()
         try:
             await keep_leases(self._presence, self._clock, self._acknowledge)
         finally:
@@ -138,6 +139,23 @@ class CoapDevices:
             config, where = self._presence.config(number), entry.where
             if config is not None and config.address and isinstance(where, Where) and where.host != config.address:
                 self._presence.drop(number, f"its address is {config.address} now")
+        self._call()
+
+    def _call(self) -> None:
+        """Devices of the lab that do not announce themselves: their address and port are configured."""
+        if self._context is None:
+            return
+        for config in self._presence.configs():
+            number = config.number
+            if not (config.address and config.port) or number in self._presence.entries:
+                continue
+            entry = self._presence.came(
+                wire.LabHello(config.address, number, max(config.priority, 0), config.type), number
+            )
+            if entry is not None:
+                entry.where = Where(config.address, host_port(config.address, config.port))
+                entry.called = True
+                self._acknowledge(entry)
 
     async def close(self) -> None:
         """Nothing to say: the devices keep their leases, and a restarted EMA takes up what runs."""

@@ -38,6 +38,8 @@ class Entry:
     lab: LabState | None = None
     # Where a CoAP device is reached; over MQTT unused.
     where: object = field(default=None)
+    # It does not announce itself: it is called, heard or not.
+    called: bool = False
 
     @property
     def number(self) -> int:
@@ -288,7 +290,9 @@ async def keep_leases(presence: Presence, clock: Clock, acknowledge: Callable[[E
     while True:
         await clock.sleep(presence.lease_s / 3 / spread)
         presence.overdue()
-        for entry in presence.here():
+        for entry in presence.entries.values():
+            if not (entry.here or entry.called):
+                continue
             if entry.number % spread == turn:
                 acknowledge(entry)
         turn = (turn + 1) % spread
