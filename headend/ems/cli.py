@@ -174,6 +174,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _broker_config(args: argparse.Namespace) -> int:
+    import os
     from pathlib import Path
 
     from gateway.field.broker_files import write_ems_files
@@ -181,6 +182,9 @@ def _broker_config(args: argparse.Namespace) -> int:
     files = write_ems_files(Path(args.directory), _numbers(args.emas), args.bind, args.port)
     for path in files:
         print(path)
+    if os.geteuid() == 0:
+        # Started by root, mosquitto gives its rights away before it reads the files.
+        print(f"let the user mosquitto read them: chown -R mosquitto: {args.directory}")
     print(f"start it: mosquitto -c {files[0]}")
     return 0
 
