@@ -104,16 +104,20 @@ class ReportDesk:
             self._send_margin(now)
 
     def report_acknowledged(self, number: int) -> None:
-        self._progress(self.window.report_acknowledged(number))
+        self._progress(self.window.acknowledged, self.window.report_acknowledged(number))
 
     def device_acknowledged(self, number: int, connected: bool) -> None:
-        self._progress(self.window.device_acknowledged(number, connected))
+        self._progress(self.window.acknowledged, self.window.device_acknowledged(number, connected))
 
-    def _progress(self, counted: bool) -> None:
-        if counted:
+    def _progress(self, before: int, counted: bool) -> None:
+        if not counted:
+            return
+        if self.window.acknowledged > before:
+            # The oldest was answered. Answers to newer ones alone do not help it: its deadline goes on, or what an
+            # EMS missed while it was restarted would wait for ever behind what it has answered since.
             self._wait.reset()
             self._deadlines.cancel("report")
-            self.pump()
+        self.pump()
 
     def _not_acknowledged(self) -> None:
         """An answer is missing: again from the oldest on."""
