@@ -26,6 +26,15 @@ def tables(ems_port: int, site_port: int, **control: object) -> dict:
     }
 
 
+async def quiet(ema: Ema, ems: EmsBeside) -> dict:
+    """The devices go; return when a report after their going, and all before it, is at the EMS."""
+    await ema.shows(lambda s: not any(d["present"] for d in s["devices"]), "all went")
+    await ema.shows(lambda s: s["outbox"]["waiting"] == 0, "what was kept is sent", 60.0)
+    known = len(ems.stored())
+    await until(lambda: len(ems.stored()) > known, 60, "a report after that")
+    return await ema.shows(lambda s: s["outbox"]["waiting"] == 0, "all is acknowledged", 60.0)
+
+
 @pytest.mark.parametrize("outage_s", [3.0, pytest.param(60.0, marks=pytest.mark.soak)])
 async def test_broker_of_the_ems_killed(tmp_path: Path, mosquitto: Mosquitto, outage_s: float) -> None:
     site_port = free_port()
@@ -54,7 +63,7 @@ async def test_broker_of_the_ems_killed(tmp_path: Path, mosquitto: Mosquitto, ou
         await ema.registered()
         await until(lambda: ems.ems.connected, 60, "the EMS is back at its broker")
         await agents.stop()
-        status = await ema.shows(lambda s: s["outbox"]["waiting"] == 0, "all is acknowledged", 60.0)
+        status = await quiet(ema, ems)
         assert status["outbox"]["lost"] == 0
         assert status["upstreams"][0]["lost"] == 0
         await ema.terminate()
@@ -69,6 +78,39 @@ async def test_broker_of_the_ems_killed(tmp_path: Path, mosquitto: Mosquitto, ou
         assert len(missing) == 1 + len(DEVICES), sorted(missing)
         assert ems.book.devices["gw/1", "dev/1"].on is False
         assert not any(d.connected for d in ems.book.devices.values())
+
+
+async def test_ems_restarted(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Its broker stays, so nobody notices but by what is not answered; and new reports never stop coming."""
+    site_port = free_port()
+    ema = Ema(tmp_path / "ema", tables(mosquitto.port, site_port))
+    ems, again = EmsBeside(tmp_path / "ems", mosquitto.port), EmsBeside(tmp_path / "ems", mosquitto.port)
+    agents = Agents()
+    async with closing(agents, ema, ems, again):
+        await ems.start()
+        await ema.start()
+        for number in DEVICES:
+            agents.mqtt(site_port, agents.lamp(number), period_s=0.2)
+        await ema.present(*DEVICES)
+        await ema.registered()
+        await until(lambda: len(ems.book.devices) == len(DEVICES), 30, "the EMS knows all devices")
+        came = ems.stored()[-1][1]
+        await until(lambda: ems.stored()[-1][1] > came + 60, 30, "reports flow, and what told of the coming is through")
+        await ems.stop()
+        first = ems.stored()[-1][1]
+        # Some reports are lost on their way, and the window is not full yet: the next ones are answered at once.
+        await ema.shows(lambda s: s["upstreams"][0]["in_flight"] > 3, "reports are under way")
+        await again.start()
+        await until(lambda: again.stored()[-1][1] > first + 600, 60, "reports flow again")
+        await agents.stop()
+        status = await quiet(ema, again)
+        assert status["outbox"]["lost"] == 0
+        await ema.terminate()
+        numbers = sorted(seq for _, seq in again.stored() if seq > first)
+        missing = set(range(first + 1, numbers[-1] + 1)) - set(numbers)
+        # Numbers that are no report: the twelve that went.
+        assert len(missing) == len(DEVICES), sorted(missing)
+        assert len(numbers) == len(set(numbers))
 
 
 async def test_site_broker_killed(tmp_path: Path, mosquitto: Mosquitto) -> None:
