@@ -27,6 +27,8 @@ class Session(aiomqtt.Client):
     async def __aenter__(self) -> Self:
         try:
             await super().__aenter__()
+            if self._disconnected is not self._watched:
+                self._disconnected.add_done_callback(self._broke)
             if self._watched.done():  # before aiomqtt looked, and it forgets it
                 raise aiomqtt.MqttError("the broker closed the session at its beginning")
         except BaseException:
