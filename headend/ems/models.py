@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Float, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # Raised with every change of a table; a database of a later one is refused.
@@ -67,11 +67,16 @@ class DeviceRow(Base):
 
 
 class ReportRow(Base):
-    """Each report once: an EMA repeats it until it heard that it is here."""
+    """Each report once: an EMA repeats it until it heard that it is here.
+
+    ``mark`` tells apart what bears the same RequestID and is not the same: of an EMA that lost its count, or of the
+    lab, which always says 1. It is the report's own Time in ms, else a checksum of what it says.
+    """
 
     __tablename__ = "reports"
     ema: Mapped[str] = mapped_column(primary_key=True)
     request_id: Mapped[str] = mapped_column(primary_key=True)
+    mark: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[float]
     received_at: Mapped[float]
     devices: Mapped[str] = mapped_column(Text)

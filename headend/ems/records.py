@@ -19,10 +19,14 @@ PRUNE_ROWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A report on its way into the database. ``devices``: JSON text. ``sample`` None: it said no power."""
+    """A report on its way into the database. ``devices``: JSON text. ``sample`` None: it said no power.
+
+    ``ema``, ``request_id`` and ``mark`` are what is the same in a report that comes again (``ReportRow``).
+    """
 
     ema: str
     request_id: str
+    mark: int
     at: float
     received_at: float
     devices: str
@@ -54,9 +58,10 @@ def check_schema(connection: Connection, url: str) -> None:
 def add_reports(connection: Connection, reports: list[NewReport]) -> list[bool]:
     """True for each that is new."""
     table = rows.ReportRow
-    keys = [(report.ema, report.request_id) for report in reports]
-    query = sql.select(table.ema, table.request_id).where(sql.tuple_(table.ema, table.request_id).in_(keys))
-    known = {(ema, number) for ema, number in connection.execute(query)}
+    keys = [(report.ema, report.request_id, report.mark) for report in reports]
+    columns = (table.ema, table.request_id, table.mark)
+    query = sql.select(*columns).where(sql.tuple_(*columns).in_(keys))
+    known = {(ema, number, mark) for ema, number, mark in connection.execute(query)}
     fresh: list[bool] = []
     new: list[NewReport] = []
     tally: dict[str, list[int]] = {}
@@ -74,6 +79,7 @@ def add_reports(connection: Connection, reports: list[NewReport]) -> list[bool]:
                 {
                     "ema": r.ema,
                     "request_id": r.request_id,
+                    "mark": r.mark,
                     "at": r.at,
                     "received_at": r.received_at,
                     "devices": r.devices,
@@ -197,10 +203,11 @@ def load_events(connection: Connection, *where: Any, most: int | None = None) ->
 def prune(connection: Connection, reports_before: float, samples_before: float) -> int:
     gone = 0
     report = rows.ReportRow
-    keys = sql.select(report.ema, report.request_id).where(report.received_at < reports_before).limit(PRUNE_ROWS)
+    columns = (report.ema, report.request_id, report.mark)
+    keys = sql.select(*columns).where(report.received_at < reports_before).limit(PRUNE_ROWS)
     found = [tuple(key) for key in connection.execute(keys)]
     if found:
-        old = sql.delete(report).where(sql.tuple_(report.ema, report.request_id).in_(found))
+        old = sql.delete(report).where(sql.tuple_(*columns).in_(found))
         gone += connection.execute(old).rowcount
     for table, column in (
         (rows.SampleRow, rows.SampleRow.at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ class EmsService:
         self.refused = 0
         self.deferred = 0
         self._wanted: set[str] = set()
+        self._report_due: dict[str, float] = {}  # monotonic seconds; an EMA of mode 3 sends none unasked
         self._refusers: set[str] = set()
         self._woken = asyncio.Event()
         self.book.wake = self._woken.set
@@ -169,9 +171,12 @@ class EmsService:
         if ema is None:
             return
         event = self.events.polled(ema)
-        wanted = event is None and name in self._wanted
+        # Until the report is here: neither the question nor its answer is sure to arrive.
+        now = self.book.clock.monotonic()
+        due = self._report_due.setdefault(name, now + self.book.settings.report_s / 2)
+        wanted = event is None and (name in self._wanted or now >= due)
         if wanted:
-            self._wanted.discard(name)
+            self._report_due[name] = now + self.book.settings.report_s / 2
         self.book.heads[protocol].answer_poll(name, event, wanted)
 
     def want_report(self, name: str) -> None:
@@ -204,12 +209,16 @@ class EmsService:
         ema = self.seen(name, protocol)
         if ema is None:
             return
+        self._wanted.discard(name)
+        self._report_due[name] = self.book.clock.monotonic() + self.book.settings.report_s
         wall = self.book.wall
         when = at if at is not None and wall - PAST_S <= at <= wall + FUTURE_S else wall
         watts = power.get("power_w")
         sample = {"ema": name, "at": when, **power} if watts is not None else None
         lines = [[d.number, d.on, d.dimming, d.watt, d.priority] for d in devices]
-        report = NewReport(name, request_id, when, wall, json.dumps(lines, separators=(",", ":")), sample)
+        said = json.dumps(lines, separators=(",", ":"))
+        mark = round(at * 1000) if at is not None else zlib.crc32(f"{sorted(power.items())}{said}".encode())
+        report = NewReport(name, request_id, mark, when, wall, said, sample)
         head = self.book.heads[protocol]
 
         def stored(fresh: bool | None, error: Exception | None) -> None:

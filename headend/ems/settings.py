@@ -48,6 +48,7 @@ class EmsSettings:
     resend_most: int = _key(8, "so often; then the EMA is shown as not answering until it registers again")
     command_s: float = _key(10.0, "a device command not confirmed by the device's state in this time has failed")
     stale_s: float = _key(60.0, "a power older than this counts as not known (no grants from it)")
+    report_s: float = _key(20.0, "an EMA that polls and has not reported for so long is asked to (DR mode 3)")
     rdr_policy: str = _key("limit", "answer to an RDR: deny, grant, limit (while the limits allow), manual")
     rdr_manual_s: float = _key(1.5, "manual: an RDR nobody answered by then is denied; an EMA waits 2 s by default")
     rdr_hold_s: float = _key(30.0, "a grant counts as used for this long, until the EMA's own reading shows it")

@@ -31,7 +31,7 @@ async def main(url: str) -> None:
 
         sample = {"ema": name, "at": float(number), "power_w": 1.0}
         full = {**sample, "threshold_w": None, "margin_w": None, "generate_w": None, "storage_w": None}
-        assert store.add_report(NewReport(name, report, float(number), 0.0, "[]", full), stored)
+        assert store.add_report(NewReport(name, report, 0, float(number), 0.0, "[]", full), stored)
 
 
 if __name__ == "__main__":

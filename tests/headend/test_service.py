@@ -204,3 +204,36 @@ async def test_the_first_screen_says_what_is_wrong(bench: Bench) -> None:
         ("offline", "gw/3"),
     ]
     assert [(ema.name, ema.state) for ema in seen.emas] == [("gw/1", "alarm"), ("gw/2", "limited"), ("gw/3", "offline")]
+
+
+async def test_a_request_id_that_comes_again_with_another_report_is_another_report(bench: Bench) -> None:
+    """An EMA that lost its journal counts from the same number again; the lab's EMA always says 1."""
+    bench.register("gw/1")
+    for power, at in ((100.0, bench.now), (100.0, bench.now), (200.0, bench.now + 1), (None, None), (None, None)):
+        bench.report("gw/1", "7", power, at)  # type: ignore[arg-type]
+    bench.report("gw/1", "1", 300.0)
+    bench.report("gw/1", "1", 301.0)
+    await until(lambda: sum(line.startswith("report") for line in bench.head.sent) == 7, what="all are acknowledged")
+    counts = await bench.store.counts()
+    assert (counts["gw/1"].stored, counts["gw/1"].duplicates) == (5, 2)
+
+
+async def test_who_polls_and_does_not_report_is_asked_to_until_it_does(bench: Bench) -> None:
+    bench.register("gw/1")
+    bench.service.polled("gw/1", "mqtt")
+    assert bench.head.take() == ["poll gw/1 nothing"], "one of mode 2 reports with its poll"
+    await bench.pass_time(11)
+    bench.service.polled("gw/1", "mqtt")
+    assert bench.head.take() == ["poll gw/1 report!"]
+    bench.report("gw/1", "1", 100.0, bench.now)
+    bench.service.polled("gw/1", "mqtt")
+    await bench.pass_time(19)
+    bench.service.polled("gw/1", "mqtt")
+    assert "poll gw/1 report!" not in bench.head.take()
+    await bench.pass_time(2)
+    bench.service.polled("gw/1", "mqtt")
+    bench.service.polled("gw/1", "mqtt")
+    assert bench.head.take() == ["poll gw/1 report!", "poll gw/1 nothing"]
+    await bench.pass_time(11)
+    bench.service.polled("gw/1", "mqtt")
+    assert bench.head.take() == ["poll gw/1 report!"], "the answer may have been lost"

@@ -40,7 +40,7 @@ def _report(request_id: str, ema: str = "gw/1", at: float = 0.0, power: float | 
         "generate_w": None,
         "storage_w": None,
     }
-    return NewReport(ema, request_id, at, at, "[]", sample if power is not None else None)
+    return NewReport(ema, request_id, 0, at, at, "[]", sample if power is not None else None)
 
 
 async def _add(store: Store, *reports: NewReport) -> list[bool | None]:
