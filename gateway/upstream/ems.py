@@ -1,7 +1,8 @@
 """An EMS above us, over MQTT, profile ``mir2017`` (wire reference, sections 1, 2 and 4).
 
 Cannot do: tell a late answer to an RDR from the answer to the next RDR of the same device (the wire has no number for
-them). The EMS may stand under its own name in the answers; we take them by their topics.
+them): a device that got none is asked for again only after it came, or after 10 s. The EMS may stand under its own
+name in the answers; we take them by their topics.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from gateway.upstream.ems_jobs import Jobs
 from gateway.upstream.ems_reports import ReportDesk
 from gateway.upstream.ems_translate import settings_of
 
+# A device whose question was not answered in time is not asked for again for so long: the late answer would be taken
+# for that of the next question.
+RDR_QUIET_S = 10.0
 # An EMS answers the set-up within milliseconds.
 ANSWER_S = 5.0
 # Cheap to ask, and an EMS that comes back should not wait long for its EMAs.
@@ -87,6 +91,7 @@ class EmsUpstream:
         self._events = EventDesk(self.name, inputs, self._client, self._deadlines, rng, self._post, self._log)
         self._jobs = Jobs(self.name, inputs, self._events, self._log)
         self._rdrs: dict[int, asyncio.Future[tuple[bool, str]]] = {}
+        self._rdr_quiet: dict[int, float] = {}  # until then (monotonic seconds) an answer belongs to an older question
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_due = False
         self._closing = False
@@ -123,11 +128,17 @@ class EmsUpstream:
             raise TransientError(f"{self.name}: there is no session with the EMS")
         if number in self._rdrs:
             raise TransientError(f"{self.name}: dev/{number} asks already")
+        if (left := self._rdr_quiet.get(number, 0.0) - self._clock.monotonic()) > 0:
+            raise TransientError(f"{self.name}: dev/{number} was not answered before; it may ask again in {left:.0f} s")
+        self._rdr_quiet.pop(number, None)
         answer: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
         self._rdrs[number] = answer
         try:
             self._post(self._client.rdr(number, min(math.ceil(max(watts, 0.0)), wire.LARGEST_WATTS)))
             return await answer
+        except BaseException:
+            self._rdr_quiet[number] = self._clock.monotonic() + self._clock.patience(RDR_QUIET_S)
+            raise
         finally:
             self._rdrs.pop(number, None)
 
@@ -251,7 +262,9 @@ class EmsUpstream:
                 self._desk.report_now(self._inputs.report)
             case link.RdrAnswered(number=number, granted=granted, description=description):
                 answer = self._rdrs.get(number)
-                if answer is not None and not answer.done():
+                if answer is None:
+                    self._rdr_quiet.pop(number, None)  # the late one
+                elif not answer.done():
                     answer.set_result((granted, description or ("OK" if granted else "Deny")))
             case link.SessionUp(duration_ms=duration_ms):
                 self._session_up(duration_ms / 1000)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import TransientError
 from gateway.links.mir2017 import server as mir
-from gateway.links.mir2017.messages import DistributeEvent, request_id
+from gateway.links.mir2017.messages import DistributeEvent, RdrResponse, request_id
 from gateway.site.report import NoticeKind
 from gateway.site.resource import Setting
 from tests.gateway.upstream.peers import HurriedClock, Rig, notice, site_report
@@ -230,6 +230,23 @@ async def test_one_rdr_a_device_and_none_without_a_session(mosquitto: Mosquitto)
                 await asking
         with pytest.raises(TransientError, match="no session"):
             await rig.upstream.ask_rdr(4, 60, 600)
+
+
+async def test_a_late_answer_is_not_taken_for_that_of_the_next_question(mosquitto: Mosquitto) -> None:
+    async with Rig(mosquitto.port) as rig:
+        rig.ems.grant = None
+        await until(lambda: up(rig))
+        asked = asyncio.ensure_future(rig.upstream.ask_rdr(4, 60, 600))
+        await until(lambda: len(rig.ems.of(mir.RdrAsked)) == 1)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        with pytest.raises(TransientError, match="was not answered before"):
+            await rig.upstream.ask_rdr(4, 5000, 600)
+        assert len(rig.ems.of(mir.RdrAsked)) == 1
+        rig.upstream._received("gw/1/RDRresponse", RdrResponse(4, True, "EMS").encode())  # the late one
+        rig.ems.grant = False
+        granted, _ = await rig.upstream.ask_rdr(4, 5000, 600)
+        assert not granted
 
 
 async def test_the_labs_eternal_request_id_1_answers_the_oldest(mosquitto: Mosquitto) -> None:
