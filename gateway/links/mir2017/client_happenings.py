@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gateway.links.mir2017.messages import DistributeEvent, Send
+from gateway.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """A message that the profile does not allow: counted, and nothing else was done with it."""
 
@@ -15,45 +14,45 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SessionUp:
     """The set-up is through; the EMS asks to be polled every ``duration_ms``."""
 
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventReceived:
     """An event, pulled or pushed. May come twice; it waits for ``Client.created_event``."""
 
     event: DistributeEvent
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventAcknowledged:
     """The EMS has the opt answer to this event."""
 
     event_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PollAnswered:
     """No event now."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReportAcknowledged:
     """The EMS's application has this report. The client finds it where the EMS answers with the lab's eternal 1."""
 
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReportRequested:
     """The EMS wants a report (mode 3)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceControl:
     """The EMS switches a device itself."""
 
@@ -61,7 +60,7 @@ class DeviceControl:
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dimming:
     """The EMS dims a device itself by ``step``, +1 or −1. Relative: a double is another step."""
 
@@ -69,7 +68,7 @@ class Dimming:
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RdrAnswered:
     """What the EMS says to the power that device ``number`` asked back."""
 
@@ -78,12 +77,12 @@ class RdrAnswered:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MarginAcknowledged:
     """The EMS has a margin report."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceAcknowledged:
     """The EMS knows that a device came (``connected``) or went."""
 
@@ -91,7 +90,7 @@ class DeviceAcknowledged:
     connected: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaAcknowledged:
     """The EMS knows that we came (``connected``) or went."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.messages import DeviceText, Phase, PowerMargin, Send, UpdateReport
 from gateway.links.mir2017.messages.modules import ActiveEnergy, LoadProfile, ModuleReport
+from gateway.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaRegistering:
     """An EMA began a session (again): what it knew of the one before is gone."""
 
@@ -17,7 +16,7 @@ class EmaRegistering:
     ven_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaRegistered:
     """The set-up is through. Events may be pushed to it."""
 
@@ -25,21 +24,21 @@ class EmaRegistered:
     ven_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaConnected:
     """It said so after the set-up."""
 
     ema: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaDisconnected:
     """It said good-bye, or the broker did by its last will."""
 
     ema: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Polled:
     """It waits for ``Server.answer_poll``. May come from an EMA that registered before this server started."""
 
@@ -47,7 +46,7 @@ class Polled:
     ven_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventAnswered:
     """Its opt. ``request_id`` is that of the event as it was sent. May come twice."""
 
@@ -57,7 +56,7 @@ class EventAnswered:
     opt_in: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reported:
     """A report; it waits for ``Server.acknowledge_report``, to be called once it is stored. May come twice."""
 
@@ -66,7 +65,7 @@ class Reported:
     report: UpdateReport
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MarginReported:
     """Its margin; already acknowledged."""
 
@@ -74,7 +73,7 @@ class MarginReported:
     margin: PowerMargin
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceConnected:
     """A device came; it waits for ``Server.acknowledge_device``, to be called once it is stored. May come twice."""
 
@@ -82,7 +81,7 @@ class DeviceConnected:
     device: DeviceText
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceDisconnected:
     """A device went; it waits for ``Server.acknowledge_device``, to be called once it is stored. May come twice."""
 
@@ -90,7 +89,7 @@ class DeviceDisconnected:
     device: DeviceText
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceInfo:
     """A device changed. The wire has no answer to it."""
 
@@ -98,7 +97,7 @@ class DeviceInfo:
     device: DeviceText
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RdrAsked:
     """Device ``number`` asks ``watts`` back; it waits for ``Server.answer_rdr``, for about two seconds."""
 
@@ -107,7 +106,7 @@ class RdrAsked:
     watts: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FieldModuleReported:
     """A battery, panel, recloser or load of OpenFMB; already echoed."""
 
@@ -116,7 +115,7 @@ class FieldModuleReported:
     report: ModuleReport
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MeterReported:
     """A smart meter's register or load profile. The wire has no answer to it."""
 

@@ -7,7 +7,7 @@ another that speaks in its name (the numbers stand in the bodies: a limit of thi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
 
 from gateway.errors import PeerError
@@ -32,6 +32,7 @@ from gateway.links.mir2017.happenings import (
 )
 from gateway.links.mir2017.messages import modules
 from gateway.links.mir2017.messages.fields import shown
+from gateway.record import changed
 
 __all__ = [
     "DeviceConnected",
@@ -246,7 +247,7 @@ class Server:
 
     def distribute(self, ema: int, event: wire.DistributeEvent) -> list[wire.Send]:
         """Push an event to one EMA (unicast)."""
-        pushed = replace(event, pulled=False, target=event.target or self._ven(ema))
+        pushed = changed(event, pulled=False, target=event.target or self._ven(ema))
         return [_to(ema, wire.Down.PUSHED_EVENT, pushed.encode(self.zone))]
 
     def multicast(self, emas: Iterable[int], event: wire.DistributeEvent) -> list[wire.Send]:
@@ -255,7 +256,7 @@ class Server:
 
     def broadcast(self, event: wire.DistributeEvent) -> list[wire.Send]:
         """Push an event to every EMA by one message."""
-        return [wire.Send(wire.PUSH_ALL, replace(event, pulled=False).encode(self.zone))]
+        return [wire.Send(wire.PUSH_ALL, changed(event, pulled=False).encode(self.zone))]
 
     def answer_poll(
         self, ema: int, event: wire.DistributeEvent | None = None, want_report: bool = False
@@ -267,7 +268,7 @@ class Server:
         session = self._emas.get(ema) or EmaSession(self._ven(ema))
         session.report_wanted = session.report_wanted or want_report
         if event is not None:
-            pulled = replace(event, pulled=True, target=event.target or session.ven_id)
+            pulled = changed(event, pulled=True, target=event.target or session.ven_id)
             return [_to(ema, wire.Down.PULLED_EVENT, pulled.encode(self.zone))]
         service = wire.REPORT_WANTED if session.report_wanted else ""
         session.report_wanted = False

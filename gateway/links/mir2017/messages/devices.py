@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from gateway.errors import PeerError
@@ -20,13 +19,14 @@ from gateway.links.mir2017.messages.fields import (
 )
 from gateway.links.mir2017.messages.reports import HIGHEST_DIMMING, HIGHEST_PRIORITY
 from gateway.links.mir2017.messages.topics import Up
+from gateway.record import record
 
 EMS_NAME = "MIR_EMS"
 GRANTED = (200, "OK")
 REFUSED = (400, "Deny")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceText:
     """``EMS/DeviceConnect``, ``EMS/DeviceDisconnect``, ``EMS/info``: text of eight parts,
     ``gw/<n>/dev/<d>/<state>/<dimming>/<watt>/<priority>``, whole numbers from the fifth on.
@@ -73,7 +73,7 @@ class DeviceText:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceAck:
     """``gw/<n>/dev/<d>/DeviceConnectACK`` and ``…/DeviceDisconnectACK``: four times the text "null" (*sic*).
 
@@ -94,7 +94,7 @@ class DeviceAck:
         return cls(f.ema("gw"), f.device("dev"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Control:
     """``gw/<n>/dev/<d>/control``: two bytes, ``11 1F`` on, ``11 10`` off."""
 
@@ -113,7 +113,7 @@ class Control:
         raise PeerError(f"control: {shown(body[:16].hex(' '))} is not 11 1f or 11 10")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dimming:
     """``gw/<n>/dev/<d>/dimming``: three bytes, ``31 1A 01`` one up, ``31 1A 00`` one down (``31 1A FF`` is taken)."""
 
@@ -136,7 +136,7 @@ class Dimming:
         raise PeerError(f"dimming: {shown(body[:16].hex(' '))} is not 31 1a 01, 31 1a 00 or 31 1a ff")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RdrRequest:
     """``EMS/RDRrequest``: ``{SrcEMA,devnumber,value}``; a device asks ``value`` W back."""
 
@@ -156,7 +156,7 @@ class RdrRequest:
         return cls(f.ema("SrcEMA"), f.device("devnumber"), f.whole("value", 0, LARGEST_WATTS))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RdrResponse:
     """``gw/<n>/RDRresponse``: granted is 200 "OK", refused 400 "Deny" (ours). ``source`` is the EMS's own name."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import ClassVar, Self
 
 from gateway.links.mir2017.messages.fields import LARGEST_WATTS, Fields, ema_name, read_json, write_json
 from gateway.links.mir2017.messages.times import Span, read_span, write_span
 from gateway.links.mir2017.messages.topics import Up
+from gateway.record import record
 
 PULLED = "oadrDistributeEvent"
 PUSHED = "DistributeEvent"
@@ -17,7 +17,7 @@ OPT_OUT = "optOut"
 MOST_MODIFICATION = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DistributeEvent:
     """Hold ``value`` W from ``start`` to ``end`` (wall seconds; on the wire whole minutes of the zone).
 
@@ -93,7 +93,7 @@ def _digits(f: Fields, key: str, width: int) -> str:
     return str(f.whole(key, 0, 10**width - 1)).rjust(width, "0")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreatedEvent:
     """``EMS/oadrPoll/CreatedEvent``: the opt answer; ``request_id`` is the event's own."""
 

@@ -6,10 +6,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import PeerError
+from gateway.record import record
 
 # An explicit report of 1000 devices is near 80 kB; nothing else comes close.
 LARGEST_BODY = 262_144
@@ -26,7 +26,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,10}")
 Scalar = str | int | float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     """One message to be published."""
 

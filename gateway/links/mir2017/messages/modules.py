@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from gateway.links.mir2017.messages.fields import Scalar, ema_name, read_json, write_json
 from gateway.links.mir2017.messages.reports import HIGHEST_PRIORITY
 from gateway.links.mir2017.messages.topics import Module, Up
+from gateway.record import record
 
 MOST_INTERVALS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModuleReport:
     """A battery, panel, recloser or load on ``EMS/<module>{Connect,init,,Disconnect}``; the answer echoes it.
 
@@ -70,7 +70,7 @@ class ModuleReport:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActiveEnergy:
     """``EMS/active_energy``: a smart meter's register, as the meter gives it."""
 
@@ -98,7 +98,7 @@ class ActiveEnergy:
         return cls(f.ema("GW"), f.scalar("device_id"), f.number("active_energy"), f.scalar("DCU_Number"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadProfile:
     """``EMS/load_profile``: the same with ``load_profile``, an array of numbers in the meter's own intervals (ours)."""
 

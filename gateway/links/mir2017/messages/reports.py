@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from gateway.errors import PeerError
@@ -18,13 +17,14 @@ from gateway.links.mir2017.messages.fields import (
     write_json,
 )
 from gateway.links.mir2017.messages.topics import Up
+from gateway.record import record
 
 MOST_DEVICES = 2000
 HIGHEST_DIMMING = 9
 HIGHEST_PRIORITY = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceEntry:
     """One device of an explicit report: ``{dev,state,dimming,watt,priority}``; ``state`` 1 on, 0 off.
 
@@ -57,7 +57,7 @@ class DeviceEntry:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpdateReport:
     """``EMS/UpdateReport``: the site at ``time_ms`` (milliseconds since 1970, UTC); whole watts, our signs.
 
@@ -115,7 +115,7 @@ class UpdateReport:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpdatedReport:
     """``gw/<n>/oadrUpdatedReport``: the EMS's application has that report. The lab's EMS always says RequestID 1."""
 
@@ -141,7 +141,7 @@ class UpdatedReport:
         return cls(f.text("VENID"), f.whole("RequestID"), f.response(), f.text_or("Responsedescription", ""))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PowerMargin:
     """``EMS/PowerMargin/gw/<n>``: power and what is left under the limit, in W.
 
@@ -166,7 +166,7 @@ def margin_ema(topic: str) -> int:
     return parse_ema(topic.removeprefix(f"{Up.POWER_MARGIN}/"), "topic EMS/PowerMargin")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Presence:
     """``EMS/connected`` and ``EMS/disconnected``: the text ``gw/<n>/x`` (*sic*), or more parts."""
 
@@ -184,7 +184,7 @@ class Presence:
         return cls(parse_ema("/".join(parts[:2]), cls.__name__))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaAck:
     """``connectACK``, ``disconnectACK``, ``PowerMarginACK``: the text ``gw/<n>#`` (*sic*)."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from gateway.links.mir2017.messages.fields import Fields, accepted, ema_name, read_json, write_json
 from gateway.links.mir2017.messages.topics import Up
+from gateway.record import record
 
 VTN_NAME = "MIR_VTN"
 DURATION_MS = 2000
@@ -16,7 +16,7 @@ LEAST_DURATION_MS = 100
 MOST_DURATION_MS = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmaMessage:
     """``{GW,VENID}``: what every message of the set-up and the poll says."""
 
@@ -102,7 +102,7 @@ def _duration(f: Fields) -> int:
     return f.whole("Duration", LEAST_DURATION_MS, MOST_DURATION_MS)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreatedPartyRegistration:
     """``gw/<n>/oadrinit/CreatedPartyRegistration``; without ``response`` it answers QueryRegistration, with it
     CreatePartyRegistration. ``duration_ms``: the poll interval asked for."""
@@ -132,7 +132,7 @@ class CreatedPartyRegistration:
         return cls(f.text("VENID"), f.text("VTNID"), f.text("TransportName"), _duration(f), response)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmsRegisteredReport:
     """``gw/<n>/oadrinit/RegisteredReport``: answers the EMA's RegisterReport."""
 
@@ -158,7 +158,7 @@ class EmsRegisteredReport:
         return cls(f.text("VENID"), f.text("VTNID"), f.text("TransportName"), f.response())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmsRegisterReport:
     """``gw/<n>/oadrinit/RegisterReport``: answers the set-up's Poll."""
 
@@ -186,7 +186,7 @@ class EmsRegisterReport:
         return cls(f.text("VENID"), f.text("VTNID"), f.text("TransportName"), f.response(), _duration(f))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """``{VENID,Response}``: on ``oadrinit/Response``, ``oadrPoll/Response`` and ``drevent/Response``.
 

@@ -8,11 +8,11 @@ of its two readings for a start and as the later for an end. ``2400`` is the nex
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from gateway.errors import OperatorError, PeerError
 from gateway.links.mir2017.messages.fields import shown
+from gateway.record import record
 
 
 def zone_named(name: str) -> tzinfo | None:
@@ -34,7 +34,7 @@ def zone_named(name: str) -> tzinfo | None:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """Start and end as the wire writes them."""
 

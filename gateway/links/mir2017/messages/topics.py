@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.errors import PeerError
 from gateway.links.mir2017.messages.fields import ema_name, parse_device, parse_ema, shown
+from gateway.record import record
 
 
 class Up(StrEnum):
@@ -120,7 +120,7 @@ def margin_topic(ema: int) -> str:
     return f"{Up.POWER_MARGIN}/{ema_name(ema)}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DownTopic:
     """A topic below ``gw/``, taken apart. ``ema`` None: to all. ``what`` None: the echo of an OpenFMB report."""
 
