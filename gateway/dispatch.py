@@ -56,6 +56,7 @@ class Dispatcher:
         self._wake = wake
         self._open: dict[int, _Open] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = False
         self.sent = 0
         self.again = 0
         self.confirmed_count = 0
@@ -63,6 +64,8 @@ class Dispatcher:
 
     def send(self, command: Command, latency_s: float) -> None:
         """Put it on its way now. Its outcome comes by ``confirmed`` or by ``failed``."""
+        if self._ended:
+            return
         before = self._open.get(command.number)
         now = self._clock.now()
         if before is not None:
@@ -86,6 +89,11 @@ class Dispatcher:
         entry = self._open.pop(number, None)
         if entry is not None:
             self._save(replace(entry.command, state=CommandState.EXPIRED), self._clock.now().wall)
+
+    def end(self) -> None:
+        """Send nothing any more; what is open stays open in the store, for the next start to judge."""
+        self._ended = True
+        self._open.clear()
 
     def waiting(self, number: int) -> Command | None:
         """The open command of a device."""

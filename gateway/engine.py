@@ -69,6 +69,7 @@ class Engine:
         self.reservations: list[Reservation] = []
         self.passes = 0
         self.turns = 0
+        self.ending = False
         self.listeners: list[Callable[[Decision], None]] = []
         self._rng = rng
         self._rules = rules_of(config.control)
@@ -151,6 +152,11 @@ class Engine:
     def wake(self) -> None:
         """Something has a new due moment: look again."""
         self._wake.set()
+
+    def end(self) -> None:
+        """The daemon says good-bye: from now on nothing is commanded; what is told is still taken and kept."""
+        self.ending = True
+        self.dispatcher.end()
 
     def reconfigure(self, config: Config) -> None:
         """New numbers for control and reports, from the next pass on."""
@@ -363,6 +369,9 @@ class Engine:
         self._pass(self.site(), self.clock.now())
 
     def _pass(self, site: Site, now: Instant) -> None:
+        if self.ending:
+            self._wakeup = now.mono + self._rules.pass_s
+            return
         self.limit(now)
         outcome = decide(site, self.book.timeline, self._rules, self._memory, now)
         self.passes += 1
@@ -376,6 +385,8 @@ class Engine:
 
     def act(self, action: Action, now: Instant) -> None:
         """Send one chosen action and keep what follows from it."""
+        if self.ending:
+            return
         state = self.states[action.number]
         command_id = self.journal.next_command_id()
         self._hold_seq += 1
@@ -398,6 +409,8 @@ class Engine:
 
     def _resume(self, state: ResourceState, setting: Setting, now: Instant) -> None:
         """Say again what it was told before; until it shows, the command counts."""
+        if self.ending:
+            return
         target = setting_power(state, setting)
         # Whoever restarted may run as it likes until it hears us.
         power = worst_power(state)

@@ -66,6 +66,8 @@ class OperatorDesk:
         engine = self._engine
         resource = state.resource
         now = engine.clock.now()
+        if engine.ending:
+            return "this EMA is just ending"
         if not state.present:
             return f"{resource.name} is not there"
         if setting.on is not None and not resource.switch:

@@ -53,6 +53,8 @@ class RdrDesk:
         state = engine.states.get(number)
         if state is None:
             return RdrAnswer(RdrResult.DENIED, f"device {number} is not known")
+        if engine.ending:
+            return RdrAnswer(RdrResult.DENIED, "this EMA is just ending")
         if number in self._asking:
             return RdrAnswer(RdrResult.PENDING, "asked already")
         request = RdrRequest(state.resource.name, number, watts, for_s)

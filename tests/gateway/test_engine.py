@@ -297,3 +297,18 @@ async def test_a_device_that_announces_itself_and_says_no_state_does_not_block_t
     await site.turn(40)
     assert site.field.lamps[1].on
     assert not site.engine.states[3].present
+
+
+async def test_at_the_good_bye_nothing_is_commanded(make) -> None:
+    site = make(60.0, 60.0)
+    await site.engine.take_event(site.event(130.0))
+    site.engine.end()
+    sent = len(site.field.sent)
+    assert await site.engine.take_event(replace(site.event(130.0), modification=1, limit_w=30.0)) is True
+    site.engine.pass_now()
+    assert "ending" in site.engine.operator.set(1, Setting(on=False), Source.MENU)
+    assert site.engine.asked_back(1, 10.0, 60.0).result is RdrResult.DENIED
+    await site.turn(30)
+    assert len(site.field.sent) == sent
+    assert all(lamp.on for lamp in site.field.lamps.values())
+    assert next(iter(site.engine.book.events.values())).limit_w == 30.0, "kept for the next start"
