@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -33,6 +33,8 @@ log = logging.getLogger("smartema")
 
 # SIGTERM to the end of the process is 2 s at most; each part has half of it to say good-bye.
 GOODBYE_S = 1.0
+# So long may parts take to open (a socket, lines, our broker) before the daemon goes on without them.
+OPEN_S = 5.0
 
 
 class Daemon:
@@ -68,6 +70,7 @@ class Daemon:
         self.engine = Engine(config, self.journal, clock, rng)
         self.parts = Parts(self.engine, clock, rng, self.journal, state_dir, plants or {}, pins)
         self.field: list[FieldAdapter] = []
+        self._opening: dict[str, asyncio.Event] = {}
         self._upstream_configs: list[UpstreamConfig] = []
         self._supervisor: Supervisor | None = None
 
@@ -79,12 +82,14 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 self._supervisor = Supervisor(group, self.clock, self._rng)
                 await self._start(self._supervisor)
+                await self._opened()
                 self._supervisor.starting = False
                 self._notifier.ready(f"{self.config.ema.name} runs")
                 self.ready.set()
                 log.info("%s runs, start %d", self.config.ema.name, self.journal.boot)
                 await self._until_stopped(self._supervisor)
                 self._notifier.stopping()
+                self.engine.end()
                 await self._goodbye()
                 await self._supervisor.stop_all()
         except* SmartemaError as errors:
@@ -115,7 +120,22 @@ class Daemon:
         supervisor.start("control", self.engine.run)
         if self._notifier.watchdog_s is not None:
             supervisor.start("watchdog", self._feed_watchdog)
+
+    async def _opened(self) -> None:
+        """Until every part serves that says so; what takes too long is named, and goes on by itself."""
         await asyncio.sleep(0)
+        stop = asyncio.ensure_future(self._stop.wait())
+        opening = asyncio.ensure_future(_all_set(self._opening.values()))
+        try:
+            await asyncio.wait((stop, opening), timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            opening.cancel()
+        if not self._stop.is_set():
+            for name, event in self._opening.items():
+                if not event.is_set():
+                    log.warning("%s: not open after %g s; going on", name, OPEN_S)
+        self._opening.clear()
 
     def _socket_path(self) -> Path:
         ema = self.config.ema
@@ -124,7 +144,7 @@ class Daemon:
     def _start_broker(self, supervisor: Supervisor) -> None:
         self.parts.broker = site_broker(self.config, self.parts)
         if self.parts.broker is not None:
-            supervisor.start("site broker", self.parts.broker.run)
+            self._start_part(supervisor, "site broker", self.parts.broker.run, self.parts.broker.ready)
 
     def _start_field(self, supervisor: Supervisor, adapter: FieldAdapter) -> None:
         self.field.append(adapter)
@@ -135,7 +155,16 @@ class Daemon:
                 await broker.ready.wait()
             await adapter.run()
 
-        supervisor.start(f"field {adapter.name}", run)
+        opened = getattr(adapter, "opened", None)
+        self._start_part(supervisor, f"field {adapter.name}", run, opened)
+
+    def _start_part(
+        self, supervisor: Supervisor, name: str, run: Callable[[], Awaitable[None]], opened: asyncio.Event | None
+    ) -> None:
+        """``opened`` is set while it serves; the start waits for it."""
+        if supervisor.starting and opened is not None:
+            self._opening[name] = opened
+        supervisor.start(name, run)
 
     def _start_upstream(self, supervisor: Supervisor, config: UpstreamConfig, upstream: Upstream) -> None:
         self._upstream_configs.append(config)
@@ -312,6 +341,11 @@ class Daemon:
     def restarts(self) -> dict[str, int]:
         """How often each part failed and was started again."""
         return self._supervisor.restarts if self._supervisor is not None else {}
+
+
+async def _all_set(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
 
 
 def _of_devices(control: ControlConfig) -> tuple[float, ...]:

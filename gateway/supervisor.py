@@ -6,7 +6,6 @@ docs/architecture.md, rule 5. Owned by one TaskGroup.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -19,12 +18,16 @@ log = logging.getLogger("smartema")
 
 # A part that ran this long before it failed starts again from the shortest wait.
 HEALTHY_AFTER_S = 60.0
+# All parts together have so long to end, then each wait that is left in them is broken off.
+END_S = 0.5
+CUT_EVERY_S = 0.02
 
 
 class Supervisor:
     """Starts parts by name in a TaskGroup, restarts what fails, stops what is taken away.
 
-    While ``starting`` an ``OperatorError`` of a part ends the whole group: the operator stands in front of it.
+    While ``starting`` (until all parts opened what they serve) an ``OperatorError`` of a part ends the whole group:
+    the operator stands in front of it.
     Later it is logged and tried again, for then nobody does.
     """
 
@@ -43,17 +46,29 @@ class Supervisor:
 
     async def stop(self, name: str) -> None:
         """Cancel a part and wait until it has ended."""
-        task = self._tasks.pop(name, None)
+        task = self._tasks.get(name)
         if task is None:
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
+        del self._tasks[name]
 
-    async def stop_all(self) -> None:
-        """Cancel every part, last started first."""
-        for name in reversed(list(self._tasks)):
-            await self.stop(name)
+    async def stop_all(self, within_s: float = END_S) -> None:
+        """Cancel every part, last started first; whatever a part still awaits after ``within_s`` is cut short."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        for task in reversed(self._tasks.values()):
+            task.cancel()
+            await asyncio.wait([task], timeout=max(end - loop.time(), 0))
+        late = [task for task in self._tasks.values() if not task.done()]
+        if late:
+            log.warning("at the end: cut short: %s", ", ".join(task.get_name() for task in late))
+        while late:
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late, timeout=CUT_EVERY_S)
+            late = [task for task in late if not task.done()]
+        self._tasks.clear()
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         backoff = Backoff(self._rng, 0.5, 60.0)

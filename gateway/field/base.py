@@ -10,7 +10,11 @@ from gateway.site.resource import Reading, Resource
 
 
 class FieldAdapter(Protocol):
-    """One protocol below. Translates and nothing else (docs/architecture.md, rule 3)."""
+    """One protocol below. Translates and nothing else (docs/architecture.md, rule 3).
+
+    Optional: ``opened``, an ``asyncio.Event`` that is set while what it opens on this machine (a socket, lines) is
+    open; the daemon is ready once it is. A peer that is away must not keep it from being set.
+    """
 
     name: str  # "mqtt", "coap", "gpio": the `link` of a device in the configuration
 

@@ -7,8 +7,10 @@ may speak from there only; one that has not announced itself gets 4.12 and has t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ import aiocoap.resource
 from device_agents import protocol as wire
 from gateway.clock import Clock
 from gateway.config.model import ControlConfig, DeviceConfig, SiteCoapConfig
-from gateway.errors import TransientError
+from gateway.errors import OperatorError, TransientError
 from gateway.field.base import SiteInputs
 from gateway.field.device_wire import rdr_answer_of, setpoint_of
 from gateway.field.presence import Entry, Presence, keep_leases
@@ -83,6 +85,7 @@ class CoapDevices:
         self._presence = Presence(self, devices, control, inputs, clock, config.open, self._log)
         self._by_address = {d.address: d.number for d in self._presence.configs() if d.address}
         self._context: Any = None
+        self.opened = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self.unanswered = 0
 
@@ -101,12 +104,15 @@ class CoapDevices:
             site.add_resource([path], _Path(self._guarded(path, take)))
         core = aiocoap.resource.WKCResource(site.get_resources_as_linkheader, impl_info=None)
         site.add_resource([".well-known", "core"], core)
-        self._context = await open_server(site, self._config.bind, self._config.port, self._ipv6)
+        with _naming_the_key():
+            self._context = await open_server(site, self._config.bind, self._config.port, self._ipv6)
+        self.opened.set()
         self._log.info("CoAP serves %s", host_port(self._config.bind, self._config.port))
         self._call()
         try:
             await keep_leases(self._presence, self._clock, self._acknowledge)
         finally:
+            self.opened.clear()
             tasks = list(self._tasks.values())
             for task in tasks:
                 task.cancel()
@@ -324,6 +330,16 @@ class CoapDevices:
         if entry is None or not entry.here:
             raise TransientError(f"device {number} is not there")
         return entry
+
+
+@contextlib.contextmanager
+def _naming_the_key() -> Iterator[None]:
+    try:
+        yield
+    except OperatorError as err:
+        reason = err.__cause__
+        ours = isinstance(reason, OSError) and reason.errno != errno.EADDRNOTAVAIL
+        raise OperatorError(f"[site_coap] {'port' if ours else 'bind'}: {err}") from err
 
 
 def _answer(code: Any, text: str = "") -> Any:

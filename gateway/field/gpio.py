@@ -66,6 +66,7 @@ class GpioDevices:
         self._deadman = Deadman(control.lease_s, clock, pulse or _turns_of(inputs), self._to_safe)
         self._wake = asyncio.Event()
         self._left = False
+        self.opened = asyncio.Event()
         self.commands = 0
         self.presses = 0
 
@@ -75,6 +76,7 @@ class GpioDevices:
         """Take the pins and serve until cancelled. Raise ``OperatorError`` for a pin that is not to be had."""
         self._left = False
         pins = self._open()
+        self.opened.set()
         loop = asyncio.get_running_loop()
         for local in self._locals.values():
             self._watch_button(pins, local, loop)
@@ -94,6 +96,7 @@ class GpioDevices:
                         self._report(local)
                 await wait(self._clock, self._wake, self._until_due(now, reported))
         finally:
+            self.opened.clear()
             self._deadman.stop()
             pins.quiet()
             self._leave()

@@ -66,12 +66,26 @@ async def test_what_another_has(tmp_path: Path, first: tuple[Ema, dict[str, Any]
     )
     await refused(same_state_other_socket, str(running.state_dir))
     same_coap = Ema(tmp_path / "c", {**tables, "site_broker": free})
-    await refused(same_coap, "CoAP", str(tables["site_coap"]["port"]))
+    await refused(same_coap, "[site_coap] port", str(tables["site_coap"]["port"]))
     same_broker = Ema(tmp_path / "d", {**tables, "site_coap": coap_free})
     await refused(same_broker, "site_broker", str(tables["site_broker"]["port"]))
     # And the one that runs was not hurt by any of them.
     assert (await running.status())["boot"] == boot
     assert {p["name"]: p.get("running") for p in (await running.status())["field"]}["site broker"] is True
+
+
+async def test_what_this_machine_has_not(tmp_path: Path) -> None:
+    """Shown only when a part opens, after others run already."""
+    elsewhere = {"bind": "192.0.2.1", "port": free_port(socket.SOCK_DGRAM), "sources": ["192.0.2.0/24"]}
+    broker = {"port": free_port()}
+    device = [*lamps(1), *lamps(2, link="coap")]
+    await refused(
+        Ema(tmp_path / "a", {"site_broker": broker, "site_coap": elsewhere, "device": device}),
+        "[site_coap] bind",
+        "192.0.2.1",
+    )
+    pin = lamps(2, link="gpio", pin="/dev/gpiochip99:1")
+    await refused(Ema(tmp_path / "b", {"site_broker": broker, "device": [*lamps(1), *pin]}), "gpio")
 
 
 async def test_a_state_dir_that_is_none(tmp_path: Path) -> None:

@@ -83,3 +83,48 @@ async def test_the_same_mistake_later_is_logged_and_tried_again(caplog: pytest.L
     await _in_group(clock, lambda s: None, act)
     assert len(tries) == 2
     assert "field: port taken" in caplog.text
+
+
+async def test_the_end_has_a_limit_for_all_parts_together(caplog: pytest.LogCaptureFixture) -> None:
+    """Each part has waits of its own while it ends; two of them in a row in one."""
+    ended = []
+
+    async def slow(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(name)
+
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        supervisor = Supervisor(group, ManualClock(), random.Random(1))
+        for name in ("one", "two", "three"):
+            supervisor.start(name, lambda name=name: slow(name))
+        await asyncio.sleep(0)
+        began = loop.time()
+        await supervisor.stop_all(within_s=0.05)
+        assert loop.time() - began >= 0.05, "they had their time"
+    assert sorted(ended) == ["one", "three", "two"]
+    assert "cut short: one, two, three" in caplog.text
+
+
+async def test_whoever_waits_for_the_end_of_a_part_can_be_stopped_itself() -> None:
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        supervisor = Supervisor(group, ManualClock(), random.Random(1))
+        supervisor.start("slow", slow)
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(supervisor.stop("slow"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await supervisor.stop_all(within_s=0)
