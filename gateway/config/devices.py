@@ -44,9 +44,12 @@ def check_device(config: Config, device: DeviceConfig, at: Path, notes: Notes) -
         notes.wrong((*at, "password_file"), f'is for link = "mqtt", and this is "{device.link}"', (*at, "link"))
     if device.link == "gpio":
         _gpio_device(device, at, notes)
-    if device.address and device.link != "coap":
-        notes.wrong((*at, "address"), f'is for link = "coap", and this is "{device.link}"', (*at, "link"))
-    elif device.address:
+    for name in ("address", "port"):
+        if getattr(device, name) and device.link != "coap":
+            notes.wrong((*at, name), f'is for link = "coap", and this is "{device.link}"', (*at, "link"))
+    if device.link == "coap" and device.port and not device.address:
+        notes.wrong((*at, "port"), f"{device.port} is given without an address; name the device's address as well")
+    if device.link == "coap" and device.address:
         _coap_address(config, device.address, (*at, "address"), notes)
 
 

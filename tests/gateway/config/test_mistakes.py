@@ -152,6 +152,15 @@ DEVICE = [
         'device[0].address: "lamp" is no IP address; write the device\'s, such as "192.168.1.200"',
     ),
     ('address = "127.0.0.1"', 'device[0].address: is for link = "coap", and this is "mqtt"'),
+    ("port = 5683", 'device[0].port: is for link = "coap", and this is "mqtt"'),
+    (
+        'link = "gpio"\npin = 1\nport = 5683',
+        'device[0].port: is for link = "coap", and this is "gpio"',
+    ),
+    (
+        'link = "coap"\nport = 5684',
+        "device[0].port: 5684 is given without an address; name the device's address as well",
+    ),
     ("min_w = 5\nmax_w = 1", "device[0].min_w: 5 is above max_w 1; swap them"),
     ("floor_soc = 95", "device[0].floor_soc: 95 is not below ceiling_soc 95; leave room between them"),
     ('safe = "idle"', 'device[0].safe: "idle" is nothing for a led; choose on or off'),
