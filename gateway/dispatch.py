@@ -14,6 +14,7 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.errors import TransientError
 from gateway.field.base import FieldAdapter
+from gateway.field.once import Once
 from gateway.site.command import Command, CommandState
 
 log = logging.getLogger("smartema.commands")
@@ -56,6 +57,7 @@ class Dispatcher:
         self._wake = wake
         self._open: dict[int, _Open] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._once = Once(log)
         self._ended = False
         self.sent = 0
         self.again = 0
@@ -137,8 +139,12 @@ class Dispatcher:
             await adapter.send(command)
         except TransientError as err:
             log.debug("%s %s: %s", command.resource, command.setting, err)
-        except Exception:
-            log.exception("%s: command %d could not be written", command.resource, command.id)
+        except Exception as err:
+            log.debug("%s: command %d", command.resource, command.id, exc_info=True)
+            reason = f"{type(err).__name__}: {err}"
+            self._once.say("write", command.number, f"{command.resource}: commands cannot be written: {reason}")
+        else:
+            self._once.over("write", command.number, f"{command.resource}: commands can be written again")
 
     def _save(self, command: Command, wall: float) -> None:
         self._store.save_command(command, wall)

@@ -233,8 +233,10 @@ class CoapDevices:
             except wire.WireError as err:
                 self._presence.malformed(f"{host} /{path}", str(err))
                 return _answer(aiocoap.BAD_REQUEST, str(err))
-            except Exception:
-                self._log.exception("CoAP %s: PUT /%s", host, path)
+            except Exception as err:
+                self._log.debug("CoAP %s: PUT /%s", host, path, exc_info=True)
+                text = f"CoAP {host}: PUT /{path}: {type(err).__name__}: {err}"
+                self._presence.once.say("fault", (path, type(err)), text)
                 return _answer(aiocoap.INTERNAL_SERVER_ERROR)
 
         return answer

@@ -28,6 +28,9 @@ from gateway.transport.mqtt_session import Session
 NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 # A message of the lab's protocol is below 4 kB; an explicit report of 200 devices is near 20 kB.
 LARGEST_MESSAGE = 262_144
+# Faults told once each; what goes beyond is told at DEBUG only.
+MOST_FAULTS = 50
+LONGEST_FAULT = 200
 MQTT_BAD_CREDENTIALS = (4, 5, 134, 135)
 
 
@@ -132,6 +135,7 @@ class MqttLink:
         self._client: Session | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
+        self._faults: set[str] = set()
 
     async def run(self) -> None:
         """Connect, serve, reconnect with jittered back-off until cancelled."""
@@ -201,8 +205,17 @@ class MqttLink:
             await self._on_up()
         except TransientError as err:
             self._log.debug("MQTT %s: %s", self.settings.address, err)
-        except Exception:
-            self._log.exception("MQTT %s: after connecting", self.settings.address)
+        except Exception as err:
+            self._fault("after connecting", err)
+
+    def _fault(self, where: str, err: Exception) -> None:
+        """A fault of ours, not the peer's: one line the first time of its kind, the trace at DEBUG."""
+        kind = f"{type(err).__name__}: {err}"[:LONGEST_FAULT]
+        new = kind not in self._faults and len(self._faults) < MOST_FAULTS
+        if new:
+            self._faults.add(kind)
+        self._log.log(logging.WARNING if new else logging.DEBUG, "MQTT %s: %s: %s", self.settings.address, where, kind)
+        self._log.debug("MQTT %s: %s", self.settings.address, where, exc_info=err)
 
     def _deliver(self, message: aiomqtt.Message) -> None:
         if message.retain:
@@ -216,9 +229,9 @@ class MqttLink:
             return
         try:
             self._on_message(str(message.topic), body)
-        except Exception:
+        except Exception as err:
             # A message must never end the session: the peer would send it again for ever.
-            self._log.exception("MQTT %s: message on %s", self.settings.address, message.topic)
+            self._fault(f"message on {message.topic}", err)
 
     @property
     def up(self) -> bool:

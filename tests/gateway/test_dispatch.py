@@ -22,10 +22,13 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[int] = []
         self.broken = False
+        self.bug: Exception | None = None
 
     async def run(self) -> None: ...
 
     async def send(self, command: Command) -> None:
+        if self.bug is not None:
+            raise self.bug
         if self.broken:
             raise TransientError("link is down")
         self.sent.append(command.id)
@@ -127,3 +130,22 @@ async def test_a_device_that_left_takes_its_command_along(bench: Bench) -> None:
     await bench.pass_s(10)
     assert bench.failed == []
     assert bench.store.saved[-1] == (7, CommandState.EXPIRED)
+
+
+async def test_a_fault_of_an_adapter_is_one_line_and_its_end_another(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "smartema.commands")
+    bench.wire.bug = ValueError("no such level")
+    for number in (7, 8, 9):
+        await bench.send(number)
+    bench.wire.bug = None
+    await bench.send(10)
+
+    def said(level: str) -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.levelname == level]
+
+    assert said("WARNING") == ["led-1: commands cannot be written: ValueError: no such level"]
+    assert said("INFO") == ["led-1: commands can be written again"]
+    assert all(r.levelname == "DEBUG" for r in caplog.records if r.exc_info)
+    assert len([r for r in caplog.records if r.exc_info]) == 3

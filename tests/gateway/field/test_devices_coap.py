@@ -385,3 +385,18 @@ async def test_a_taken_port_is_said() -> None:
         other = CoapDevices(SiteCoapConfig(port=b.port), CONFIG, ControlConfig(), RememberingSite(), SystemClock())
         with pytest.raises(OperatorError, match=f"127.0.0.1:{b.port}"):
             await other.run()
+
+
+async def test_a_fault_of_ours_is_answered_and_said_once() -> None:
+    def fails(number: int, reading: Any) -> None:
+        raise ZeroDivisionError("no watts")
+
+    async with bench() as b, Device("127.0.0.1") as lamp:
+        await lamp.put(b.port, "connected", hello(1, port=lamp.port))
+        b.site.on_reading = fails
+        for seq in (1, 2, 3):
+            state = {"dev": 1, "boot": 1, "seq": seq, "mw": 0, "on": True}
+            assert (await lamp.put(b.port, "status", state))[0].startswith("5.00")
+        said = [line for line in b.lines.at(logging.WARNING) if "no watts" in line]
+        assert said == ["CoAP 127.0.0.1: PUT /status: ZeroDivisionError: no watts"]
+        assert [r.levelno for r in b.lines.records if r.exc_info] == [logging.DEBUG] * 3

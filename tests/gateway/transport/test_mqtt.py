@@ -121,7 +121,9 @@ async def test_a_handler_that_fails_ends_no_session(mosquitto: Mosquitto) -> Non
         await link.publish("in/x", b"2")
         await until(lambda: len(got) == 2)
         assert link.reconnects == 0
-    assert len(lines.at(logging.ERROR)) == 2
+    said = [line for line in lines.at(logging.WARNING) if "a bug" in line]
+    assert said == [f"MQTT {link.settings.address}: message on in/x: RuntimeError: a bug"]
+    assert [r.levelno for r in lines.records if r.exc_info] == [logging.DEBUG] * 2
 
 
 async def test_an_oversized_message_is_counted_and_dropped(mosquitto: Mosquitto) -> None:
