@@ -176,7 +176,7 @@ class Verbs:
         if watts is None and state is not None:
             watts = state.wish_w or state.resource.rated_w or None
         if watts is None:
-            raise OperatorError("watts: how much does the device want back")
+            raise OperatorError(f"watts: how much does the device want back; write `smartema menu 1 {number} WATTS`")
         answer = self._engine.asked_back(number, _number({"watts": watts}, "watts"), _number(request, "for_s", 600.0))
         return {"result": answer.result.value, "why": answer.why}
 

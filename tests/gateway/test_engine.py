@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
 
+from gateway.errors import OperatorError
 from gateway.site.command import Source
 from gateway.site.event import RdrResult
 from gateway.site.resource import Setting
+from gateway.verbs import Verbs
 from tests.support.site import FakeUpstream, Lamp, Site
 from tests.support.wait import until
 
@@ -312,3 +315,10 @@ async def test_at_the_good_bye_nothing_is_commanded(make) -> None:
     assert len(site.field.sent) == sent
     assert all(lamp.on for lamp in site.field.lamps.values())
     assert next(iter(site.engine.book.events.values())).limit_w == 30.0, "kept for the next start"
+
+
+async def test_an_rdr_without_watts_of_a_device_that_never_said_what_it_draws(make) -> None:
+    site = make(0.0)
+    verbs = Verbs(SimpleNamespace(engine=site.engine))
+    with pytest.raises(OperatorError, match=r"write `smartema menu 1 1 WATTS`"):
+        await verbs.do_rdr({"number": 1})
