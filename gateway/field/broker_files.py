@@ -165,7 +165,8 @@ def write_ems_files(
             f"acl_file {rights.absolute()}\n"
             "set_tcp_nodelay true\n"
             "max_inflight_messages 1000\n"
-            "max_queued_messages 100000\n",
+            "max_queued_messages 100000\n" + ("user root\n" if os.geteuid() == 0 else ""),
+            # Else mosquitto started by root becomes another user before it reads files that are root's alone.
         )
     except OSError as err:
         raise OperatorError(f"{err.filename or directory}: {err.strerror}; choose another directory") from err

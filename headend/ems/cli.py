@@ -182,10 +182,7 @@ def _broker_config(args: argparse.Namespace) -> int:
     files = write_ems_files(Path(args.directory), _numbers(args.emas), args.bind, args.port)
     for path in files:
         print(path)
-    if os.geteuid() == 0:
-        # Started by root, mosquitto gives its rights away before it reads the files.
-        print(f"let the user mosquitto read them: chown -R mosquitto: {args.directory}")
-    print(f"start it: mosquitto -c {files[0]}")
+    print(f"start it{' as root' if os.geteuid() == 0 else ''}: mosquitto -c {files[0]}")
     return 0
 
 

@@ -38,7 +38,7 @@ async def test_tls_accounts_and_rights(tmp_path: Path) -> None:
     written = write_ems_files(ours, [1, 2], "127.0.0.1", port)
     assert all(path.stat().st_mode & 0o077 == 0 for path in written)
     # What the daemon's own generator wrote, and TLS on top of it; no listener without.
-    rights = written[0].read_text().split("\n", 1)[1]
+    rights = written[0].read_text().split("\n", 1)[1].replace("user root\n", "")
     lines = f"cafile {certificates}/ca.pem\ncertfile {certificates}/server.pem\nkeyfile {certificates}/server.key\n"
     broker = Mosquitto(tmp_path / "broker", f"{lines}require_certificate true\n{rights}", port)
     tls = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import stat
@@ -222,7 +221,3 @@ class _AsWritten(Mosquitto):
     def __init__(self, directory: Path, port: int) -> None:
         super().__init__(directory / "unused", port=port)
         self._conf = directory / "mosquitto.conf"
-        if os.getuid() == 0:
-            # mosquitto leaves root for an account that could not read our private files.
-            with self._conf.open("a") as file:
-                file.write("user root\n")
