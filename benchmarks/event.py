@@ -66,7 +66,7 @@ async def _figure(directory: Path, port: int) -> list[float]:
     """Lamp 1 is on; an event below its draw switches it off; the event is cancelled and the lamp comes back."""
     bench = Bench(port, DEVICES)
     async with bench.running():
-        with process(*smartema(configuration(directory, port, DEVICES, threshold_w=10_000.0))):
+        with process(*smartema(configuration(directory, port, DEVICES, threshold_w=10_000.0, extra="pass_s = 0.05\n"))):
             await asyncio.wait_for(bench.registered.wait(), 20)
             async with asyncio.timeout(20):
                 while len(bench.connected) < DEVICES:
@@ -88,6 +88,7 @@ async def _figure(directory: Path, port: int) -> list[float]:
                     1, lambda body=cancel: bench.link.post("gw/1/oadr/DistributeEvent", body)
                 )
                 bench.status(1, on=True, done=int(str(back["id"])))
+                bench.status(number % (DEVICES - 1) + 2, on=False)
                 await asyncio.sleep(0.01)
             return taken
 

@@ -33,7 +33,7 @@ def failsafe_set(site: Site, rules: Rules, now: Instant) -> tuple[tuple[Action, 
             reason = "on for its minimum time"
         power = counted_power(state, now, rules)
         target = setting_power(state, safe)
-        if not reason and target > power + NOTHING_W:
+        if not reason and target > _last_known(state, power) + NOTHING_W:
             reason = "its safe state draws more"
         if reason:
             kept.append(Kept(resource.name, reason))
@@ -52,6 +52,12 @@ def failsafe_set(site: Site, rules: Rules, now: Instant) -> tuple[tuple[Action, 
             )
         )
     return tuple(actions), tuple(kept)
+
+
+def _last_known(state: ResourceState, otherwise: float) -> float:
+    """What it last said: the worst that is counted for it meanwhile is no reason to switch on what was off."""
+    reading = state.reading
+    return otherwise if reading is None or reading.power_w is None else reading.power_w
 
 
 def event_ahead(timeline: Timeline, rules: Rules, now: Instant) -> DrEvent | None:

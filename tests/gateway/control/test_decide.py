@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.control.decide import decide
 from gateway.control.rules import Memory, Outcome, Rules
 from gateway.site.decision import Rule
 from gateway.site.event import DrEvent
-from gateway.site.picture import Timeline
+from gateway.site.picture import Site, Timeline
 from tests.gateway.control.site_text import NOW, site
 
 EVERYTHING = Rules()
@@ -163,6 +165,20 @@ def test_too_old_readings_bring_the_failsafe_set_once() -> None:
     assert said(second) == "nothing"
     fresh = decide(site("lamp:60,held/1"), Timeline(threshold_w=500.0), EVERYTHING, second.memory, NOW)
     assert [d.rule for d in fresh.decisions] == [Rule.FAILSAFE, Rule.RESTORE]
+
+
+def test_the_failsafe_set_switches_nothing_on() -> None:
+    (lamp,) = site("lamp:60,age31/1").resources
+    assert lamp.reading is not None
+    dark = replace(
+        lamp,
+        resource=replace(lamp.resource, safe=Setting(on=True)),
+        reading=replace(lamp.reading, on=False, power_w=0.0),
+    )
+    outcome = decide(Site((dark,)), Timeline(threshold_w=500.0), EVERYTHING, Memory(), NOW)
+    assert [d.rule for d in outcome.decisions] == [Rule.FAILSAFE]
+    assert outcome.decisions[0].actions == ()
+    assert "lamp-1 kept (its safe state draws more)" in outcome.decisions[0].line()
 
 
 def test_prepares_for_an_event_that_is_known() -> None:
