@@ -11,6 +11,7 @@ from gateway.control.rules import Memory, Outcome, Rules
 from gateway.site.decision import Rule
 from gateway.site.event import DrEvent
 from gateway.site.picture import Site, Timeline
+from gateway.site.resource import Setting
 from tests.gateway.control.site_text import NOW, site
 
 EVERYTHING = Rules()
