@@ -83,11 +83,7 @@ class RdrDesk:
         if above is None:
             return False, "nobody above to ask"
         request = RdrRequest(engine.config.ema.name, 0, watts, for_s)
-        granted, why = await self._answer_of(above, request)
-        if granted:
-            grant = Grant(above.name, request.resource, watts, engine.clock.now().wall + for_s)
-            engine.book.grant(grant)
-            await engine.journal.durable()
+        granted, why = await self._granted(above, request)
         now = engine.clock.now()
         result = RdrResult.GRANTED if granted else RdrResult.DENIED
         seen = Decision(Rule.RDR, now.wall, engine.power().watts, engine.limit(now), f"{watts:.0f} W for itself: {why}")
@@ -100,13 +96,9 @@ class RdrDesk:
     async def _ask(self, above: Upstream, request: RdrRequest, decision: Decision) -> None:
         engine = self._engine
         try:
-            granted, why = await self._answer_of(above, request)
+            granted, why = await self._granted(above, request)
             if granted:
-                now = engine.clock.now()
-                grant = Grant(above.name, request.resource, request.watts, now.wall + request.for_s)
-                engine.book.grant(grant)
-                self._give(request, grant_action(engine.site(), request, now, engine.rules()))
-                await engine.journal.durable()
+                self._give(request, grant_action(engine.site(), request, engine.clock.now(), engine.rules()))
             result = RdrResult.GRANTED if granted else RdrResult.DENIED
             answer = self._settle(request, result, replace(decision, why=f"{decision.why}; {result.value}: {why}"))
             adapter = engine.adapters.get(request.number)
@@ -116,6 +108,22 @@ class RdrDesk:
             log.debug("RDR of %s: %s", request.resource, err)
         finally:
             self._asking.pop(request.number, None)
+
+    async def _granted(self, above: Upstream, request: RdrRequest) -> tuple[bool, str]:
+        """The upper side's word, on disk if it is a grant; what cannot be written is not granted."""
+        engine = self._engine
+        granted, why = await self._answer_of(above, request)
+        if not granted:
+            return False, why
+        grant = Grant(above.name, request.resource, request.watts, engine.clock.now().wall + request.for_s)
+        engine.journal.save_grant(grant)
+        try:
+            await engine.journal.durable()
+        except TransientError as err:
+            engine.journal.remove_grant(grant)
+            return False, f"{why}, but {err}"
+        engine.book.grant(grant)
+        return True, why
 
     async def _answer_of(self, above: Upstream, request: RdrRequest) -> tuple[bool, str]:
         """The upper side's word within the deadline; silence is a refusal with that reason."""

@@ -122,7 +122,7 @@ class Journal(State):
     # --- numbers ---
 
     def next_command_id(self) -> int:
-        """A number that no command of this EMA ever had or will have."""
+        """A number that no command of this EMA ever had or will have (``numbers.py`` names the one exception)."""
         return self._number(self._commands)
 
     def next_decision_id(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from gateway.errors import TransientError
+from gateway.field.once import Once
 from gateway.links.mir2017.client import DeviceControl, Dimming, EventReceived
 from gateway.site.command import Source
 from gateway.site.resource import Setting
@@ -26,6 +28,7 @@ class Jobs:
         self._inputs = inputs
         self._desk = events
         self._log = log
+        self._once = Once(log)
         self._queue: asyncio.Queue[Job] = asyncio.Queue(MOST_JOBS)
 
     def put(self, job: Job) -> None:
@@ -43,8 +46,15 @@ class Jobs:
             job = await self._queue.get()
             try:
                 await self._carry_out(job)
-            except Exception:  # one message must not end the session with its EMS
-                self._log.exception("%s: %s", self._name, job)
+            except TransientError as err:  # a full disk: not answered, so the EMS says it again
+                self._once.say("job", "held", f"{self._name}: not carried out to its end: {err}")
+            except Exception as err:  # one message must not end the session with its EMS
+                self._log.debug("%s: %s", self._name, job, exc_info=True)
+                text = f"{self._name}: {type(job).__name__} could not be carried out: {type(err).__name__}: {err}"
+                self._once.say("fault", (type(job), type(err)), text)
+            else:
+                if isinstance(job, EventReceived):
+                    self._once.over("job", "held", f"{self._name}: events are answered again")
 
     async def _carry_out(self, job: Job) -> None:
         match job:

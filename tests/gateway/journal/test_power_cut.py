@@ -74,11 +74,10 @@ class Life(RuleBasedStateMachine):
 
     def command(self, many: int) -> None:
         for _ in range(many):
-            try:
-                number = self.journal.next_command_id()
-            except JournalError:
+            number = self.journal.next_command_id()
+            if self.journal._commands.beyond:
                 assert self.disk.room is not None
-                return
+                continue
             assert number not in self.commands
             self.commands.add(number)
 
