@@ -285,6 +285,8 @@ class Engine:
         else:
             self.book.put(event)
         self.pass_now()
+        # The commands leave before the writer's thread is woken and competes for the interpreter.
+        await asyncio.sleep(0)
         self.book.save(event, not refusal)
         said = f"opted out, {refusal}" if refusal else "cancelled" if event.cancelled else "opted in"
         why = f"event {event.event_id} of {event.upstream}, {event.limit_w:.0f} W: {said}"
