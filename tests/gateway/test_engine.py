@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import pytest_asyncio
 
 from gateway.errors import OperatorError
 from gateway.site.command import Source
 from gateway.site.event import RdrResult
 from gateway.site.resource import Setting
 from gateway.verbs import Verbs
-from tests.support.site import FakeUpstream, Lamp, Site
+from tests.support.site import FakeUpstream, Lamp
 from tests.support.wait import until
-
-
-@pytest_asyncio.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
-    made: list[Site] = []
-
-    def build(*watts: float, **control: object) -> Site:
-        site = Site(tmp_path / str(len(made)), *watts, **control)
-        site.all_come()
-        made.append(site)
-        return site
-
-    yield build
-    for site in made:
-        await site.close()
 
 
 async def test_an_event_sheds_by_priority_and_its_end_brings_everything_back(make) -> None:

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
-
-import pytest_asyncio
 
 from gateway.limits import MOST_EVENTS, MOST_OPTS
 from gateway.site.event import Grant
 from tests.support.site import Site
-
-
-@pytest_asyncio.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
-    made: list[Site] = []
-
-    def build(*watts: float, **control: object) -> Site:
-        site = Site(tmp_path / str(len(made)), *watts, **control)
-        site.all_come()
-        made.append(site)
-        return site
-
-    yield build
-    for site in made:
-        await site.close()
 
 
 def limit(site: Site) -> float | None:

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from gateway.engine import MOST_STRANGERS
 from gateway.site.command import Source
 from gateway.site.resource import Kind, Setpoint, Setting
-from tests.support.site import Site
-
-
-@pytest_asyncio.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
-    made: list[Site] = []
-
-    def build(*watts: float, **control: object) -> Site:
-        site = Site(tmp_path / str(len(made)), *watts, **control)
-        site.all_come()
-        made.append(site)
-        return site
-
-    yield build
-    for site in made:
-        await site.close()
 
 
 @pytest.mark.parametrize("lost", [True, False])
