@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.clock import Clock
+from gateway.clock import Clock, wait
 
 
 class Deadlines:
@@ -54,16 +54,4 @@ class Deadlines:
             if self._until is None:
                 await self._changed.wait()
             else:
-                await self._sleep(self._until - self._clock.monotonic())
-
-    async def _sleep(self, seconds: float) -> None:
-        """Until then, or until a nearer deadline is set."""
-        waits = (
-            asyncio.ensure_future(self._clock.sleep(max(seconds, 0.0))),
-            asyncio.ensure_future(self._changed.wait()),
-        )
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+                await wait(self._clock, self._changed, max(self._until - self._clock.monotonic(), 0.0))
