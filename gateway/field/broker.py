@@ -14,9 +14,7 @@ import logging
 import os
 import random
 import shutil
-import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from gateway.clock import Clock
 from gateway.config.model import DeviceConfig, SiteBrokerConfig
 from gateway.errors import OperatorError
 from gateway.field import broker_files as files
+from gateway.field.broker_process import BrokerProcess
 from gateway.transport.backoff import Backoff
 from gateway.transport.mqtt import MqttSettings, Tls
 
@@ -32,28 +31,6 @@ SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 INSTALL = "install it (apt install mosquitto, or opkg install mosquitto-nossl), or name a broker in site_broker.host"
 # Below these ports only root may listen, so mosquitto has to stay root there.
 FIRST_OPEN_PORT = 1024
-END_S = 1.0
-
-# Runs in the child before mosquitto: no wish of ours survives exec but these. The parent-death signal is forgotten
-# by the kernel when a process changes its user, so the user is changed first; a parent that died in between is seen
-# by its number. It is SIGKILL: mosquitto forgets a SIGTERM that comes before its loop begins, and has nothing to save.
-# Python's own libraries may be out of the new user's reach, so they are loaded first.
-LAUNCH = """
-import os, sys
-try:
-    import ctypes
-    prctl = ctypes.CDLL(None).prctl
-except (ImportError, OSError, AttributeError):
-    prctl = None
-parent, uid, gid = map(int, sys.argv[1:4])
-if uid >= 0:
-    os.setgroups([]); os.setgid(gid); os.setuid(uid)
-if prctl is not None:
-    prctl(1, 9, 0, 0, 0)
-if os.getppid() != parent:
-    sys.exit(1)
-os.execv(sys.argv[4], sys.argv[4:])
-"""
 
 
 def find_mosquitto(path: str | None = None) -> str:
@@ -106,7 +83,6 @@ class SiteBroker:
     ) -> None:
         self.config = config
         self.starts = 0
-        self.pid: int | None = None
         self.ready = asyncio.Event()
         self._devices = tuple(d for d in devices if d.link == "mqtt")
         self._state_dir = state_dir
@@ -116,9 +92,15 @@ class SiteBroker:
         self._token = token
         self._password = token()
         self._log = logger or logging.getLogger(__name__)
+        self._process = BrokerProcess(self._directory, clock, self._log)
         self._program = program or ""
         self._last_words = ""
         self._ids = (-1, -1)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the one that runs."""
+        return self._process.pid
 
     def settings(self) -> MqttSettings:
         """The EMA's own account on it: everything allowed, a new password at each start."""
@@ -222,46 +204,25 @@ class SiteBroker:
         except OperatorError:
             self._devices = before
             raise
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGHUP)
+        self._process.hangup()
 
     async def run(self) -> None:
         """Start it, and again when it dies, until cancelled. Raise ``OperatorError`` when the port is not ours."""
         self.prepare()
-        await self._end_orphan()
+        await self._process.end_orphan()
         while True:
             self._check_port()
-            process = await self._start()
+            process = await self._process.start(self._program, self._ids)
+            self.starts += 1
             try:
                 reader = asyncio.create_task(self._listen(process))
                 code = await process.wait()
                 await reader
             finally:
                 self.ready.clear()
-                self.pid = None
-                await self._end(process)
-                (self._directory / "pid").unlink(missing_ok=True)
+                await self._process.end(process)
             self._log.warning("site broker ended (%s) %s; starting it again", code, self._last_words)
             await self._clock.sleep(self._backoff.next())
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        uid, gid = self._ids
-        python = sys.executable or "python3"
-        process = await asyncio.create_subprocess_exec(
-            python,
-            *("-I", "-S", "-c", LAUNCH, str(os.getpid()), str(uid), str(gid)),
-            *(self._program, "-c", "mosquitto.conf"),
-            cwd=self._directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        self.starts += 1
-        self.pid = process.pid
-        files.write_private(self._directory / "pid", f"{process.pid}\n")
-        return process
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Its log, line by line; it says itself when it serves."""
@@ -275,48 +236,6 @@ class SiteBroker:
                 self._log.info("site broker serves %s:%d", self.config.bind or "*", self.config.port)
             elif "Error" in text:
                 self._last_words = text
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(END_S):
-                await process.wait()
-        except (TimeoutError, asyncio.CancelledError):
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    async def _end_orphan(self) -> None:
-        """A mosquitto of ours that outlived the last daemon still has the port, and the old passwords."""
-        path = self._directory / "pid"
-        try:
-            pid = int(path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._is_ours(pid):
-                self._log.info("site broker: ending the one of the last run (pid %d)", pid)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            for _ in range(40):
-                if not self._is_ours(pid):
-                    path.unlink(missing_ok=True)
-                    return
-                await self._clock.sleep(0.05)
-
-    def _is_ours(self, pid: int) -> bool:
-        """Only a mosquitto that stands in our directory: the number may have been given to another program."""
-        process = Path("/proc") / str(pid)
-        try:
-            program = (process / "cmdline").read_bytes().split(b"\0")[0]
-            return (
-                os.path.basename(program) == b"mosquitto" and (process / "cwd").resolve() == self._directory.resolve()
-            )
-        except OSError:
-            return False
 
     def _check_port(self) -> None:
         host, port = self.config.bind or "0.0.0.0", self.config.port
