@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.engine import MOST_STRANGERS
+from gateway.roster import MOST_STRANGERS
 from gateway.site.command import Source
 from gateway.site.resource import Kind, Setpoint, Setting
 
