@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import daemon as daemon_module
+from gateway import running as running_module
 from gateway.clock import SystemClock
 from gateway.config.load import load
 from gateway.daemon import Daemon
@@ -57,7 +57,7 @@ async def test_what_does_not_open_is_named_and_the_rest_goes_on(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(CoapDevices, "run", hangs)
-    monkeypatch.setattr(daemon_module, "OPEN_S", 1.0)
+    monkeypatch.setattr(running_module, "OPEN_S", 1.0)
     async with running(tmp_path) as daemon:
         await asyncio.wait_for(daemon.ready.wait(), 10)
         assert "field coap: not open after 1 s; going on" in caplog.text
@@ -68,7 +68,7 @@ async def test_a_stop_does_not_wait_for_what_does_not_open(tmp_path: Path, monke
         await asyncio.Event().wait()
 
     monkeypatch.setattr(CoapDevices, "run", hangs)
-    monkeypatch.setattr(daemon_module, "OPEN_S", 60.0)
+    monkeypatch.setattr(running_module, "OPEN_S", 60.0)
     async with running(tmp_path) as daemon:
         await asyncio.sleep(0)
         assert not daemon.ready.is_set()

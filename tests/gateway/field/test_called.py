@@ -11,8 +11,8 @@ import aiocoap.resource
 from gateway.transport.coap import open_server  # isort: skip
 from gateway.clock import SystemClock
 from gateway.config.model import ControlConfig, SiteCoapConfig
-from gateway.daemon import device_of
 from gateway.field.devices_coap import CoapDevices
+from gateway.menu_device import device_of
 from gateway.site.resource import Setting
 from tests.gateway.field.site import RememberingSite, command
 from tests.gateway.field.test_devices_coap import udp_port
