@@ -78,7 +78,8 @@ class UpdateReport:
     storage: int | None = None
     devices: tuple[DeviceEntry, ...] | None = None
 
-    def encode(self) -> bytes:
+    def keys(self) -> dict[str, object]:
+        """The body, in order."""
         keys: dict[str, object] = {
             "GW": ema_name(self.ema),
             "VENID": self.ven_id,
@@ -92,7 +93,10 @@ class UpdateReport:
         }
         if self.devices is not None:
             keys["Devices"] = [device.keys() for device in self.devices]
-        return write_json(keys)
+        return keys
+
+    def encode(self) -> bytes:
+        return write_json(self.keys())
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
