@@ -7,6 +7,7 @@ may speak from there only; one that has not announced itself gets 4.12 and has t
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +50,21 @@ class _Path(aiocoap.resource.Resource):
 
 
 class CoapRequests:
-    """Turns requests into what ``presence`` takes, and its answers into ours."""
+    """Turns requests into what ``presence`` takes, and its answers into ours. ``alive``: does control live."""
 
-    def __init__(self, presence: Presence, sources: Sources, logger: logging.Logger, lab_port: int = LAB_PORT) -> None:
+    def __init__(
+        self,
+        presence: Presence,
+        sources: Sources,
+        logger: logging.Logger,
+        lab_port: int = LAB_PORT,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._log = logger
         self._presence = presence
         self._sources = sources
         self._lab_port = lab_port
+        self._alive = alive
         self._by_address: dict[str, int] = {}
         self.configure()
 
@@ -116,6 +125,9 @@ class CoapRequests:
             known = entry is not None and entry.here
             return _answer(aiocoap.CHANGED) if known else _answer(aiocoap.FORBIDDEN, "not configured here")
         self._presence.entries[number].where = self._where(remote, host, message)
+        if not self._alive() and isinstance(message, wire.Connected):
+            # Our 2.04 keeps its lease. It comes again, and is held to what control says when that goes on.
+            return _answer(aiocoap.SERVICE_UNAVAILABLE, "control stands still")
         return _answer(aiocoap.CHANGED)
 
     def _where(self, remote: Any, host: str, message: wire.Connected | wire.LabHello) -> Where:

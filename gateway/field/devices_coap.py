@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
@@ -19,7 +19,8 @@ from gateway.errors import OperatorError, TransientError
 from gateway.field.base import SiteInputs
 from gateway.field.coap_requests import JSON, LAB_PORT, CoapRequests, Where
 from gateway.field.device_wire import rdr_answer_of, setpoint_of
-from gateway.field.presence import Entry, Presence, keep_leases
+from gateway.field.leases import Leases, turns_of
+from gateway.field.presence import Entry, Presence
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
 
@@ -28,7 +29,10 @@ LEAST_DEADLINE_S = 0.25
 
 
 class CoapDevices:
-    """All devices that come over CoAP to ``[site_coap]``."""
+    """All devices that come over CoAP to ``[site_coap]``.
+
+    ``pulse``: a number that changes while control lives, else the engine's own count of its turns.
+    """
 
     name = "coap"
 
@@ -42,6 +46,7 @@ class CoapDevices:
         logger: logging.Logger | None = None,
         ipv6: bool | None = None,
         lab_port: int = LAB_PORT,
+        pulse: Callable[[], int] | None = None,
     ) -> None:
         self._log = logger or logging.getLogger(__name__)
         self._config = config
@@ -49,7 +54,8 @@ class CoapDevices:
         self._ipv6 = ipv6
         self._sources = Sources(config.sources)
         self._presence = Presence(self, devices, control, inputs, clock, config.open, self._log)
-        self._requests = CoapRequests(self._presence, self._sources, self._log, lab_port)
+        self._leases = Leases(self._presence, clock, self._acknowledge, pulse or turns_of(inputs), self._log)
+        self._requests = CoapRequests(self._presence, self._sources, self._log, lab_port, lambda: self._leases.alive)
         self._context: Any = None
         self.opened = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -65,7 +71,7 @@ class CoapDevices:
         self._log.info("CoAP serves %s", host_port(self._config.bind, self._config.port))
         self._call()
         try:
-            await keep_leases(self._presence, self._clock, self._acknowledge)
+            await self._leases.keep()
         finally:
             self.opened.clear()
             tasks = list(self._tasks.values())

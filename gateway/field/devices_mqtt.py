@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from device_agents import protocol as wire
@@ -18,7 +18,8 @@ from gateway.config.model import ControlConfig, DeviceConfig
 from gateway.errors import TransientError
 from gateway.field.base import SiteInputs
 from gateway.field.device_wire import rdr_answer_of, setpoint_of
-from gateway.field.presence import Entry, Presence, keep_leases
+from gateway.field.leases import Leases, turns_of
+from gateway.field.presence import Entry, Presence
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
 from gateway.transport.mqtt import MqttLink, MqttSettings
@@ -37,7 +38,10 @@ MOST_ASKED = 1000
 
 
 class MqttDevices:
-    """All devices behind one broker. ``boot`` counts the starts of this EMA, ``ema`` is its "gw/<n>"."""
+    """All devices behind one broker. ``boot`` counts the starts of this EMA, ``ema`` is its "gw/<n>".
+
+    ``pulse``: a number that changes while control lives, else the engine's own count of its turns.
+    """
 
     name = "mqtt"
 
@@ -53,6 +57,7 @@ class MqttDevices:
         rng: random.Random,
         strangers_welcome: bool = False,
         logger: logging.Logger | None = None,
+        pulse: Callable[[], int] | None = None,
     ) -> None:
         log = logger or logging.getLogger(__name__)
         self._hello = wire.Hello(ema, boot).encode()
@@ -66,6 +71,7 @@ class MqttDevices:
         )
         self._link = MqttLink(settings, clock, rng, self._take, on_up=self._greet, logger=log)
         self._presence = Presence(self, devices, control, inputs, clock, strangers_welcome, log)
+        self._leases = Leases(self._presence, clock, self._acknowledge, pulse or turns_of(inputs), log)
 
     # --- the daemon's side -----------------------------------------------------------------------------------
 
@@ -73,7 +79,7 @@ class MqttDevices:
         """Serve until cancelled; the link comes back by itself."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.run())
-            group.create_task(keep_leases(self._presence, self._clock, self._acknowledge))
+            group.create_task(self._leases.keep())
 
     async def send(self, command: Command) -> None:
         """One command to its device; returns with the broker's PUBACK."""
@@ -169,7 +175,8 @@ class MqttDevices:
         message = wire.decode_connected(body)
         if message.dev is None:
             raise wire.WireError("connected: a text over MQTT has to name its device: dev/<d>/<priority>/")
-        if self._presence.came(message, message.dev) is not None:
+        if self._presence.came(message, message.dev) is not None and self._leases.alive:
+            # Without an answer it announces itself again, so that control hears of it when it goes on.
             self._link.post(f"{wire.PREFIX_DEVICE}{message.dev}", wire.ACK)
 
     def _wants(self, number: int, body: bytes) -> None:

@@ -20,6 +20,7 @@ from gateway.field.base import SiteInputs
 from gateway.field.deadman import Deadman
 from gateway.field.describe import describe
 from gateway.field.gpio_local import Local, open_local
+from gateway.field.leases import turns_of
 from gateway.field.once import Once
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
@@ -63,7 +64,7 @@ class GpioDevices:
         self._locals: dict[int, Local] = {}
         # The output lease may act from its own thread.
         self._lock = threading.RLock()
-        self._deadman = Deadman(control.lease_s, clock, pulse or _turns_of(inputs), self._to_safe)
+        self._deadman = Deadman(control.lease_s, clock, pulse or turns_of(inputs), self._to_safe)
         self._wake = asyncio.Event()
         self._left = False
         self.opened = asyncio.Event()
@@ -240,9 +241,3 @@ class GpioDevices:
         if local is None or self._left:
             raise TransientError(f"device {number} is not there")
         return local
-
-
-def _turns_of(inputs: object) -> Callable[[], int] | None:
-    if not hasattr(inputs, "turns"):
-        return None
-    return lambda: int(getattr(inputs, "turns", 0))

@@ -6,7 +6,7 @@ The rules of wire reference 5a in one place; an adapter adds its transport.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from device_agents import protocol as wire
@@ -40,6 +40,9 @@ class Entry:
     where: object = field(default=None)
     # It does not announce itself: it is called, heard or not.
     called: bool = False
+    # What it said last of its lease: run out, or not; None: nothing yet. ``forgot``: it ran out while we heard it.
+    safe: bool | None = None
+    forgot: bool = False
 
     @property
     def number(self) -> int:
@@ -110,6 +113,11 @@ class Presence:
             self._inputs.gone(number, why, lost=True)
 
     @property
+    def link(self) -> str:
+        """The adapter's name."""
+        return self._adapter.name
+
+    @property
     def lease_s(self) -> float:
         return self._control.lease_s
 
@@ -145,6 +153,7 @@ class Presence:
                 f"{resource.name} says it is a {resource.kind.value}, configured is {config.type}: its own word counts",
             )
         if entry is not None and entry.boot == boot:
+            entry.safe = entry.safe if entry.here else None
             entry.resource, entry.announced, entry.heard_at, entry.here = resource, message, now, True
         else:
             if entry is not None and entry.here:
@@ -205,6 +214,8 @@ class Presence:
         entry.heard_at = now
         if not entry.here:
             self._back(entry)
+        entry.forgot = bool(status.safe) and (entry.forgot or entry.safe is False)
+        entry.safe = bool(status.safe)
         if entry.lab is not None:
             entry.lab.read(status)
         self._inputs.reported(number, reading_of(status, now))
@@ -212,7 +223,7 @@ class Presence:
 
     def _back(self, entry: Entry) -> None:
         """Heard again without a new start: only its link or its lease had been lost."""
-        entry.here = True
+        entry.here, entry.safe = True, None
         self._inputs.appeared(self._adapter, entry.resource)
         self.once.over("lease", entry.number, f"{entry.resource.name} is back")
 
@@ -272,6 +283,14 @@ class Presence:
             self._inputs.gone(entry.number, why, lost=True)
         return late
 
+    def say_again(self) -> None:
+        """Whose lease ran out though we hear it: what it was told is void in it, so control has to say it again."""
+        for entry in self.here():
+            if entry.forgot:
+                entry.forgot = False
+                self._inputs.gone(entry.number, "its lease ran out; it went to its safe state", lost=True)
+                self._inputs.appeared(self._adapter, entry.resource)
+
     def here(self) -> list[Entry]:
         """Who is there now."""
         return [entry for entry in self.entries.values() if entry.here]
@@ -279,20 +298,3 @@ class Presence:
     def status(self) -> dict[str, object]:
         """Counters, and how many of how many are there."""
         return {"here": len(self.here()), "configured": len(self._configs), **self.counters.as_dict()}
-
-
-async def keep_leases(presence: Presence, clock: Clock, acknowledge: Callable[[Entry], None], spread: int = 10) -> None:
-    """``ack`` to every present device each third of the lease, a share of them at a time; until cancelled.
-
-    Two hundred at once would hold up a command that is due.
-    """
-    turn = 0
-    while True:
-        await clock.sleep(presence.lease_s / 3 / spread)
-        presence.overdue()
-        for entry in presence.entries.values():
-            if not (entry.here or entry.called):
-                continue
-            if entry.number % spread == turn:
-                acknowledge(entry)
-        turn = (turn + 1) % spread
