@@ -21,6 +21,7 @@ class Session(aiomqtt.Client):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._over = False
+        self._in_thread = False  # aiomqtt's thread is in paho's connect(): the socket is that thread's alone
         self._watched = self._disconnected
         self._watched.add_done_callback(self._broke)
 
@@ -61,38 +62,77 @@ class Session(aiomqtt.Client):
     def close_socket(self) -> None:
         """Whatever state it is in. Without a DISCONNECT before, the broker sends our last will.
 
-        A moment later: aiomqtt's thread has asked the loop to watch this socket's number, which must not be another
-        socket's by then.
+        A moment later: what the loop was asked to do with this socket's number must not be done to another socket's.
         """
         self._over = True
         self._loop.call_soon(self._close)
 
     def _close(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._client._sock_close()
+        if not self._in_thread:
+            with contextlib.suppress(OSError, ValueError):
+                self._client._sock_close()
 
     def _client_connect(self) -> None:
-        """In aiomqtt's thread, which goes on when whoever waited for it was cancelled."""
-        super()._client_connect()
-        if self._over:
+        """In aiomqtt's thread, which goes on when whoever waited for it was cancelled.
+
+        The loop watches the socket from its end on. aiomqtt lets it begin in the middle, by the socket's number: a
+        socket that one side has closed by then makes the loop watch, or forget, one that belongs to somebody else.
+        """
+        self._in_thread = True
+        try:
+            super()._client_connect()
+        finally:
+            self._in_thread = False
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._close)
+                self._loop.call_soon_threadsafe(self._take_over)
+
+    def _take_over(self) -> None:
+        """On the loop: the socket is the loop's now."""
+        if self._over:
+            self._close()
+            return
+        sock: Any = self._client.socket()
+        if sock is None or sock.fileno() < 0:
+            return
+        self._loop.add_reader(sock.fileno(), self._read)
+        if self._client.want_write():
+            self._loop.add_writer(sock.fileno(), self._write)
+        self._misc_task = self._loop.create_task(self._misc_loop())
+
+    def _read(self) -> None:
+        client: Any = self._client
+        try:
+            client.loop_read()
+            # What TLS has decoded already wakes no loop.
+            while hasattr(client.socket(), "pending") and client.socket().pending() > 0:
+                client.loop_read()
+        except Exception as err:
+            self._failed(err)
+
+    def _write(self) -> None:
+        try:
+            self._client.loop_write()
+        except Exception as err:
+            self._failed(err)
+
+    def _failed(self, err: Exception) -> None:
+        if not self._disconnected.done():
+            self._disconnected.set_exception(err)
+
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        """Always in the thread: ``_take_over`` follows."""
+
+    def _on_socket_close(self, client: Any, userdata: Any, sock: Any) -> None:
+        if not self._in_thread:
+            super()._on_socket_close(client, userdata, sock)
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
-        """As aiomqtt's, but a socket that was closed before the loop comes to it is not watched."""
+        if not self._in_thread and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write)
 
-        def write() -> None:
-            try:
-                client.loop_write()
-            except Exception as err:
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(err)
-
-        def watch() -> None:
-            if client.socket() is sock and sock.fileno() >= 0:
-                self._loop.add_writer(sock.fileno(), write)
-
-        self._loop.call_soon_threadsafe(watch)
+    def _on_socket_unregister_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        if not self._in_thread and sock.fileno() >= 0:
+            self._loop.remove_writer(sock.fileno())
 
     def _on_disconnect(self, *args: Any, **kwargs: Any) -> None:
         if self._connected.cancelled():  # nobody waits; aiomqtt would raise it again, in the loop

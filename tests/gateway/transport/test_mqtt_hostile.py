@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import gc
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import aiomqtt
+import paho.mqtt.client as paho
 import pytest
 
 from gateway.clock import SystemClock
@@ -82,6 +84,42 @@ async def test_a_session_that_breaks_leaves_no_unread_exception(answer: bytes, p
     finally:
         loop.set_exception_handler(None)
         await broker.stop()
+    assert [(context["message"], context.get("exception")) for context in complaints] == []
+
+
+async def test_an_end_in_the_middle_of_connecting_touches_no_other_socket(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread has made its socket, and not said so yet, when the loop wants it closed."""
+    complaints: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    made, go_on, through = threading.Event(), threading.Event(), threading.Event()
+    said = paho.Client._call_socket_open
+    sockets: list[Any] = []
+
+    def late(self: paho.Client, sock: Any) -> None:
+        sockets.append(sock)
+        made.set()
+        go_on.wait(20)
+        said(self, sock)
+        through.set()
+
+    monkeypatch.setattr(paho.Client, "_call_socket_open", late)
+    link = MqttLink(
+        MqttSettings("127.0.0.1", mosquitto.port), SystemClock(), random.Random(1), lambda topic, body: None
+    )
+    try:
+        async with running(link):
+            await until(made.is_set, what="a socket")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert sockets[0].fileno() >= 0, "its number must stay taken while the thread has it"
+        go_on.set()
+        await until(lambda: through.is_set() and sockets[0].fileno() < 0, what="closed in the end")
+    finally:
+        go_on.set()
+        loop.set_exception_handler(None)
     assert [(context["message"], context.get("exception")) for context in complaints] == []
 
 
