@@ -101,7 +101,6 @@ class Engine:
     async def run(self) -> None:
         """Passes when they are due, commands sent again, reports on time; until cancelled."""
         while True:
-            self.turns += 1
             now = self.clock.now()
             self.dispatcher.tick(now.mono)
             self._expire(now)
@@ -113,6 +112,8 @@ class Engine:
                 for moment in (self._wakeup, self.dispatcher.next_due(), self.reporter.next_due())
                 if moment is not None
             )
+            # A turn counts once its work is done: a control that fails at each start does not live.
+            self.turns += 1
             await wait(self.clock, self._wake, max(due - self.clock.monotonic(), 0.001))
 
     def awaited(self) -> list[str]:

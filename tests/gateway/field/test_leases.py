@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +15,7 @@ from gateway.config.model import ControlConfig, DeviceConfig
 from gateway.field.leases import LOOKS_MISSED, SPREAD, Leases, turns_of
 from gateway.field.presence import Entry, Presence
 from tests.gateway.field.site import Lines, RememberingSite, listening_logger
+from tests.support.site import Site
 
 LEASE_S = 30.0
 LOOK_S = LEASE_S / 3 / SPREAD
@@ -161,3 +162,22 @@ async def test_who_was_away_and_comes_in_its_safe_state_is_told_once() -> None:
         b.state(safe=True)
         await b.clock.advance(5.0)
         assert (b.site.lost, len(b.site.came)) == ([1], 2)
+
+
+async def test_a_control_that_fails_at_each_start_does_not_count_as_alive(
+    make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(60.0).engine
+    count = turns_of(engine)
+    assert count is not None
+    await asyncio.sleep(0)
+    before = count()
+
+    def fails(mono: float, wall: float) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine.reporter, "tick", fails)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await engine.run()
+    assert count() == before
