@@ -49,17 +49,19 @@ class Sources:
 
     def allows(self, host: str) -> bool:
         """Is this peer's address in the list. Counts what is not."""
+        allowed = self.would_allow(host)
+        self.refused += not allowed
+        return allowed
+
+    def would_allow(self, host: str) -> bool:
+        """The same, not counted."""
         try:
             address = ipaddress.ip_address(host.strip("[]").split("%")[0])
         except ValueError:
-            self.refused += 1
             return False
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if any(address in network for network in self._networks if network.version == address.version):
-            return True
-        self.refused += 1
-        return False
+        return any(address in network for network in self._networks if network.version == address.version)
 
 
 class GuardedSite(aiocoap.resource.Site):
@@ -68,6 +70,14 @@ class GuardedSite(aiocoap.resource.Site):
     def __init__(self, sources: Sources) -> None:
         super().__init__()
         self.sources = sources
+
+    def paths(self) -> list[tuple[str, ...]]:
+        """Where its resources and sub-trees stand."""
+        return [*self._resources, *self._subsites]
+
+    def has(self, path: tuple[str, ...]) -> bool:
+        """Would it answer a request to that path."""
+        return path in self._resources or any(path[: len(root)] == root for root in self._subsites)
 
     async def render_to_pipe(self, request: Any) -> None:
         if not self.sources.allows(peer_host(request.request.remote)):
