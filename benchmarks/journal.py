@@ -20,7 +20,7 @@ from typing import Any
 
 from gateway.clock import SystemClock
 from gateway.config.model import JournalConfig
-from gateway.journal import Journal, plain, rows
+from gateway.journal import Journal, packed, plain
 from gateway.journal.store import WAL_PAGES
 from gateway.site.command import Source
 from gateway.site.decision import Action, Decision, Kept, Limit, Rule, Term
@@ -129,12 +129,12 @@ async def outbox(home: Path, full_every: int = FULL_EVERY) -> float:
 
 
 def bare_outbox(home: Path, full_every: int = FULL_EVERY) -> float:
-    """The same rows, their text there before the time begins, inserted, read and deleted in the same batches."""
+    """The same rows, their bodies there before the time begins, inserted, read and deleted in the same batches."""
     connection = _bare(home / "bare-outbox.db", "NORMAL")
     connection.execute(
         "CREATE TABLE record (position INTEGER PRIMARY KEY, at REAL, size INTEGER, kind TEXT, body TEXT)"
     )
-    made = [rows.dumps(report(number, full_every)) for number in range(BATCH)]
+    made = [packed.dumps(report(number, full_every)) for number in range(BATCH)]
     insert = "INSERT INTO record VALUES (?, ?, ?, ?, ?)"
     start = time.perf_counter()
     done = 0
@@ -169,7 +169,7 @@ def _p99(times: list[float]) -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    """Rows of ``bench.json``. ``outbox_full``: every record tells all 20 devices, so that JSON is most of the cost."""
+    """Rows of ``bench.json``. ``outbox_full``: every record tells all 20 devices, so that packing costs most."""
     measures: dict[str, tuple[Callable[[Path], float], Callable[[Path], float], str]] = {
         "commit_p99": (lambda home: asyncio.run(commits(home)), bare_commits, "ms"),
         "outbox": (lambda home: asyncio.run(outbox(home)), bare_outbox, "records/s"),

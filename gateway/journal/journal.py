@@ -69,7 +69,7 @@ class Journal(State):
         path, outbox_path = state_dir / "essential.db", outbox_dir / "outbox.db"
         essential, salvaged = open_essential(connector, path)
         try:
-            outbox = open_outbox(connector, outbox_path, config, clock)
+            outbox = open_outbox(connector, outbox_path, config)
             try:
                 journal = cls(essential, outbox, config, clock, threaded)
                 journal._begin(salvaged)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gateway.clock import Clock
 from gateway.config.model import JournalConfig
 from gateway.journal.outbox import Outbox
 from gateway.journal.outbox_file import OutboxFile, wal_pages
@@ -36,7 +35,7 @@ def open_essential(connector: Connector, path: Path) -> tuple[Connection, dict[s
         return open_store(connector, path, "essential", essential=True), salvaged
 
 
-def open_outbox(connector: Connector, path: Path, config: JournalConfig, clock: Clock) -> Outbox:
+def open_outbox(connector: Connector, path: Path, config: JournalConfig) -> Outbox:
     def reopen() -> tuple[Connection, Connection]:
         set_aside(path)
         return connect()
@@ -49,7 +48,7 @@ def open_outbox(connector: Connector, path: Path, config: JournalConfig, clock: 
     def load(pair: Callable[[], tuple[Connection, Connection]]) -> Outbox:
         file = OutboxFile(pair, reopen)
         try:
-            return Outbox(file, config, clock, threading.Lock())
+            return Outbox(file, config, threading.Lock())
         except sqlite3.Error as error:
             file.close()
             if is_damage(error):

@@ -13,54 +13,19 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from gateway.clock import Clock
+from gateway.clock import EARLIEST_TRUSTED_WALL
 from gateway.config.model import JournalConfig
-from gateway.errors import PeerError
-from gateway.journal import rows
-from gateway.journal.outbox_file import Batch, Entry, OutboxFile, budget, wal_pages
+from gateway.journal import packed
+from gateway.journal.outbox_file import PLACE, SIZE, Batch, OutboxFile, Row, budget, wal_pages
+from gateway.journal.reader import Reader
 from gateway.journal.spans import Spans, boot_and_seq, footprint, position
 from gateway.journal.store import PAGE_BYTES, JournalError, is_damage
 from gateway.journal.tail import Tail
 from gateway.journal.writer import Waiters
-from gateway.site.report import DeviceNotice, OutboxBody, Record, SiteReport
+from gateway.site.report import OutboxBody, Record
 
 log = logging.getLogger(__name__)
-
-# Read from the file at most so many at once: 50 reports of 20 devices decode in about 5 ms of the loop's time.
-CHUNK_RECORDS = 50
-CHUNK_BYTES = 128_000
-# Written in one transaction.
-BATCH_RECORDS = 1_000
-
-_KINDS: dict[type, str] = {SiteReport: "report", DeviceNotice: "notice"}
-_CLASSES: dict[str, type[Any]] = {kind: cls for cls, kind in _KINDS.items()}
-
-
-class Reader:
-    """One upstream's view; an ``OutboxReader`` (gateway/upstream/base.py)."""
-
-    def __init__(self, outbox: Outbox, upstream: str, place: int, waiting: int, lost: int) -> None:
-        self._outbox = outbox
-        self.upstream = upstream
-        self.place = place
-        self.count = waiting
-        self.gone = lost
-        self.acknowledged = 0
-
-    def unacknowledged(self, after: tuple[int, int] | None, most: int) -> list[Record]:
-        start = self.place if after is None else max(self.place, position(*after))
-        return self._outbox.read(start, most)
-
-    def acknowledge(self, boot: int, seq: int) -> None:
-        self._outbox.acknowledge(self, position(boot, seq))
-
-    def waiting(self) -> int:
-        return self.count
-
-    def lost(self) -> int:
-        return self.gone
 
 
 class Outbox:
@@ -68,9 +33,8 @@ class Outbox:
 
     name = "the outbox"
 
-    def __init__(self, file: OutboxFile, config: JournalConfig, clock: Clock, lock: threading.Lock) -> None:
+    def __init__(self, file: OutboxFile, config: JournalConfig, lock: threading.Lock) -> None:
         self._file = file
-        self._clock = clock
         self.lock = lock
         self.boot = 0  # given before the first append
         self._seq = 0
@@ -165,17 +129,16 @@ class Outbox:
 
     def append(self, body: OutboxBody) -> Record:
         """The next record. Without a reader it is numbered and kept nowhere."""
-        now = self._clock.now()
-        at = now.wall if now.trusted else 0.0
+        at = body.at if body.at >= EARLIEST_TRUSTED_WALL else 0.0
         with self.lock:
             self._seq += 1
             record = Record(self.boot, self._seq, body)
             self._last = place = position(self.boot, self._seq)
             if not self._readers:
                 return record
-            entry = Entry(place, record, _KINDS[type(body)], rows.dumps(body), at)
-            self._spans.add(place, footprint(entry.size), at)
-            self._tail.add(entry)
+            row = _row(place, at, body)
+            self._spans.add(place, footprint(row[SIZE]), at)
+            self._tail.add(row, record)
             for reader in self._readers.values():
                 reader.count += 1
             # Looking for old spans at each record would find nothing nearly always.
@@ -187,13 +150,14 @@ class Outbox:
         self.turn()
         return record
 
-    def read(self, start: int, most: int) -> list[Record]:
+    def read(self, reader: Reader, start: int, most: int) -> list[Record]:
         """Up to ``most`` records behind ``start``, oldest first; fewer when they come from the file."""
         start = max(start, self._floor)
         if start < self._tail.first(self._last + 1) - 1 and self._spans:
-            older = self._from_file(start, min(most, CHUNK_RECORDS))
+            older = self._from_file(reader, start, most)
             if older is None or older:
                 return older or []
+        reader.ahead.clear()
         return self._tail.read(start, most)
 
     def acknowledge(self, reader: Reader, place: int) -> None:
@@ -248,14 +212,15 @@ class Outbox:
 
     def _drop_unwritten(self) -> bool:
         """Drop the oldest that no file has and no transaction is writing; the newest stays."""
-        busy = self._in_flight.entries[-1].place if self._in_flight and self._in_flight.entries else 0
-        entry = self._tail.drop_unwritten(busy)
-        if entry is not None:
-            self._lose(entry.place, entry.size)
-        return entry is not None
+        busy = self._in_flight.rows[-1][PLACE] if self._in_flight and self._in_flight.rows else 0
+        row = self._tail.drop_unwritten(busy)
+        if row is not None:
+            self._lose(row[PLACE], row[SIZE])
+        return row is not None
 
     def _lose(self, place: int, size: int) -> None:
-        self._spans.drop_one(place, footprint(size))
+        if not self._spans.drop_one(place, footprint(size)):
+            return
         for reader in self._readers.values():
             if reader.place < place:
                 reader.count -= 1
@@ -272,49 +237,32 @@ class Outbox:
 
     # --- the file: reading on the loop ---
 
-    def _from_file(self, start: int, most: int) -> list[Record] | None:
+    def _from_file(self, reader: Reader, start: int, most: int) -> list[Record] | None:
         """None: it cannot be read now."""
         try:
-            stored = self._file.read(start, most)
+            return reader.ahead.records(start, most, self._file.read, self._unreadable)
         except sqlite3.Error as error:
             log.warning("%s cannot be read: %s", self.name, error)
             with self.lock:
                 self._damaged = self._damaged or is_damage(error)
                 self._changed()
             return None
-        found: list[Record] = []
-        size = 0
-        for place, kind, length, body in stored:
-            boot, seq = boot_and_seq(place)
-            try:
-                found.append(Record(boot, seq, rows.loads(_CLASSES[kind], body)))
-            except (KeyError, PeerError) as error:
-                log.warning("record %d.%d of the outbox is not readable and lost: %s", boot, seq, error)
-                with self.lock:
-                    self._lose(place, length)
-                continue
-            size += length
-            if size >= CHUNK_BYTES:
-                break
-        return found
+
+    def _unreadable(self, place: int, size: int) -> None:
+        with self.lock:
+            self._lose(place, size)
 
     # --- the file: the writer's job (see writer.Job) ---
 
     def take(self) -> Batch | None:
         if not self.waiters.pending() and not self._damaged:
             return None
-        entries: list[Entry] = []
-        size = 0
-        for entry in self._tail.unwritten:
-            entries.append(entry)
-            size += entry.size
-            if len(entries) >= BATCH_RECORDS or size >= self._batch_bytes:
-                break
-        more = len(entries) < len(self._tail.unwritten)
+        rows = self._tail.batch(self._batch_bytes)
+        more = len(rows) < len(self._tail.unwritten)
         cursors = [(name, r.place, r.gone) for name, r in self._readers.items()]
-        marks = {**self.marks, "appended": entries[-1].place if entries else max(self._written, self._floor)}
+        marks = {**self.marks, "appended": rows[-1][PLACE] if rows else max(self._written, self._floor)}
         batch = Batch(
-            entries, self._floor, cursors, tuple(self._gone), tuple(marks.items()), 0 if more else self.waiters.serial
+            rows, self._floor, cursors, tuple(self._gone), tuple(marks.items()), 0 if more else self.waiters.serial
         )
         self._gone.clear()
         self._in_flight = batch
@@ -333,8 +281,8 @@ class Outbox:
 
     def written(self, batch: Batch) -> None:
         self._in_flight = None
-        if batch.entries:
-            last = batch.entries[-1].place
+        if batch.rows:
+            last = batch.rows[-1][PLACE]
             self._written = max(self._written, last)
             self._tail.written(self._written)
         self.waiters.written(batch.serial)
@@ -354,8 +302,11 @@ class Outbox:
             self._damaged = False
             upto = self._tail.first(self._last + 1) - 1
             self._drop_upto(upto)
-            for entry in self._tail.recent:
-                entry.body = entry.body or rows.dumps(entry.record.body)
-            self._tail.all_unwritten()
+            self._tail.all_unwritten([_row(place, at, record.body) for place, at, _, record in self._tail.recent])
             self._written = upto
             self._changed()
+
+
+def _row(place: int, at: float, body: OutboxBody) -> Row:
+    form = packed.dumps(body)
+    return place, at, len(form), packed.KINDS[type(body)], form

@@ -6,34 +6,27 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+from gateway.journal.packed import Body
 from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, rollback
-from gateway.site.report import Record
 
 log = logging.getLogger(__name__)
 
 Connect = Callable[[], tuple[Connection, Connection]]
 
+Row = tuple[int, float, int, str, Body]
+"""A record as the file has it: position, at, size of the body, kind, body (packed.py)."""
 
-class Entry:
-    """A record in memory; ``body`` is its text until it is in the file, ``size`` the text's length."""
-
-    __slots__ = ("at", "body", "kind", "place", "record", "size")
-
-    def __init__(self, place: int, record: Record, kind: str, body: str, at: float) -> None:
-        self.place = place
-        self.record = record
-        self.kind = kind
-        self.body = body
-        self.at = at
-        self.size = len(body)
+PLACE: Final = 0
+SIZE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction brings: new records, everything up to ``floor`` gone, cursors (upstream, position, lost)."""
+    """What one transaction brings: new rows, everything up to ``floor`` gone, cursors (upstream, position, lost)."""
 
-    entries: list[Entry]
+    rows: list[Row]
     floor: int
     cursors: list[tuple[str, int, int]]
     gone: tuple[str, ...]
@@ -59,9 +52,9 @@ class OutboxFile:
     def cursors(self) -> list[tuple[str, int, int]]:
         return list(self._writing.execute("SELECT upstream, position, lost FROM cursor"))
 
-    def read(self, start: int, most: int) -> list[tuple[int, str, int, str]]:
-        """(position, kind, size, body) behind ``start``; never waits for the writer. Raise ``sqlite3.Error``."""
-        sql = "SELECT position, kind, size, body FROM record WHERE position > ? ORDER BY position LIMIT ?"
+    def read(self, start: int, most: int) -> list[Row]:
+        """Up to ``most`` behind ``start``; never waits for the writer. Raise ``sqlite3.Error``."""
+        sql = "SELECT position, at, size, kind, body FROM record WHERE position > ? ORDER BY position LIMIT ?"
         return list(self._reading.execute(sql, (start, most)))
 
     def write(self, batch: Batch) -> None:
@@ -69,10 +62,9 @@ class OutboxFile:
         connection = self._writing
         try:
             connection.execute("BEGIN IMMEDIATE")
-            if batch.entries:
+            if batch.rows:
                 connection.executemany(
-                    "INSERT OR REPLACE INTO record (position, at, size, kind, body) VALUES (?, ?, ?, ?, ?)",
-                    [(e.place, e.at, e.size, e.kind, e.body) for e in batch.entries],
+                    "INSERT OR REPLACE INTO record (position, at, size, kind, body) VALUES (?, ?, ?, ?, ?)", batch.rows
                 )
             if batch.floor > self.deleted_upto:
                 connection.execute("DELETE FROM record WHERE position <= ?", (batch.floor,))

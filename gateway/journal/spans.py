@@ -77,6 +77,12 @@ class Spans:
         if not self._spans or upto <= after:
             return 0
         total = 0
+        if after < self._spans[0].last:  # an acknowledgement after an outage: a few of the oldest
+            for span in self._spans:
+                if span.first > upto:
+                    break
+                total += max(min(span.last, upto) - max(span.first - 1, after), 0)
+            return total
         for span in reversed(self._spans):
             if span.last <= after:
                 break
@@ -96,8 +102,8 @@ class Spans:
         if not self._spans:
             self.size = 0.0
 
-    def drop_one(self, place: int, size: float) -> None:
-        """Forget one record in the midst."""
+    def drop_one(self, place: int, size: float) -> bool:
+        """Forget one record in the midst; was it there?"""
         for index in range(len(self._spans) - 1, -1, -1):
             span = self._spans[index]
             if not span.first <= place <= span.last:
@@ -105,7 +111,7 @@ class Spans:
             if span.count == 1:
                 self.size -= span.size
                 del self._spans[index]
-                return
+                return True
             size = min(size, span.size)
             self.size -= size
             if place == span.first:
@@ -120,7 +126,8 @@ class Spans:
                 self._spans.insert(index + 1, Span(place + 1, span.last, tail, span.newest_at))
                 span.last = place - 1
                 span.size = rest - tail
-            return
+            return True
+        return False
 
     def aged(self, wall: float, most_age_s: float) -> int | None:
         """The last position of what is wholly older than that (None: nothing is)."""

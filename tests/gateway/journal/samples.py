@@ -9,9 +9,9 @@ from gateway.site.report import DeviceLine, DeviceNotice, NoticeKind, SiteReport
 from gateway.site.resource import Kind, Resource, Setpoint, Setting
 
 
-def report(power: float, devices: int = 1) -> SiteReport:
+def report(power: float, devices: int = 1, at: float = 1_760_000_000.0) -> SiteReport:
     lines = tuple(DeviceLine(n, "led", True, 9, 60.0 + n, 1) for n in range(devices))
-    return SiteReport(1_760_000_000.0, power, 800.0, None, 0.0, 0.0, lines)
+    return SiteReport(at, power, 800.0, None, 0.0, 0.0, lines)
 
 
 def notice(number: int) -> DeviceNotice:

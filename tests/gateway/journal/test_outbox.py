@@ -109,7 +109,7 @@ async def test_bounded_by_bytes_on_disk(tmp_path: Path, most: int, devices: int)
     total = 0
     most_on_disk = 0
     for _ in range(12):
-        for _ in range(max(most // 4 // (200 + 90 * devices), 1)):
+        for _ in range(max(most // 4 // (150 + 17 * devices), 1)):
             journal.append(body)
             total += 1
         await journal.outbox_written()
@@ -134,7 +134,7 @@ async def test_bounded_by_age(tmp_path: Path) -> None:
     journal = start(tmp_path, JournalConfig(outbox_max_age_s=1_000.0), clock)
     reader, quick = journal.reader("ems"), journal.reader("quick")
     for _ in range(200):
-        record = journal.append(report(1.0))
+        record = journal.append(report(1.0, at=clock.now().wall))
         await clock.advance(10.0)
     quick.acknowledge(record.boot, record.seq)
     assert 98 <= reader.waiting() <= 102
@@ -142,7 +142,7 @@ async def test_bounded_by_age(tmp_path: Path) -> None:
     assert quick.lost() == reader.lost()  # it had not acknowledged them either when they were dropped
     await journal.outbox_written()
     clock.jump_wall(5_000.0)
-    newest = journal.append(report(2.0))
+    newest = journal.append(report(2.0, at=clock.now().wall))
     assert reader.unacknowledged(None, 500) == [newest]
     await journal.close()
 
@@ -152,12 +152,12 @@ async def test_a_clock_that_becomes_right_drops_nothing(tmp_path: Path) -> None:
     journal = start(tmp_path, JournalConfig(outbox_max_age_s=1_000.0), clock)
     reader = journal.reader("ems")
     for _ in range(10):
-        journal.append(report(1.0))
+        journal.append(report(1.0, at=clock.now().wall))
     clock.jump_wall(1_760_000_000.0)
-    journal.append(report(2.0))
+    journal.append(report(2.0, at=clock.now().wall))
     assert (reader.waiting(), reader.lost()) == (11, 0)
     await clock.advance(2_000.0)
-    journal.append(report(2.0))
+    journal.append(report(2.0, at=clock.now().wall))
     assert (reader.waiting(), reader.lost()) == (1, 11)
     await journal.close()
 

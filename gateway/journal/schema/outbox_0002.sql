@@ -1,0 +1,2 @@
+-- body: JSON text as before, or now a packed blob (gateway/journal/packed.py), which an older program would take for
+-- damage. No row changes: an outbox in RAM need not fit there twice.
