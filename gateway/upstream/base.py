@@ -58,6 +58,16 @@ class UpperInputs(Protocol):
         """The modification of that event that was already answered (None: never), so that it is not done twice."""
 
 
+class Notes(Protocol):
+    """Small things of an upstream that outlive a restart: the journal's."""
+
+    def value(self, key: str) -> str | None:
+        """What was noted last."""
+
+    def save_value(self, key: str, value: str) -> None:
+        """Note it; returns at once."""
+
+
 class OutboxReader(Protocol):
     """An upstream's own view of the outbox: what it has not had acknowledged yet, in order."""
 

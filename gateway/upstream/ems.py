@@ -21,11 +21,12 @@ from gateway.links.mir2017 import client as link
 from gateway.links.mir2017 import messages as wire
 from gateway.transport.backoff import Backoff
 from gateway.transport.mqtt import LinkState, MqttLink
-from gateway.upstream.base import OutboxReader, UpperInputs
+from gateway.upstream.base import Notes, OutboxReader, UpperInputs
 from gateway.upstream.ems_deadlines import Deadlines
+from gateway.upstream.ems_dropped import Dropped
 from gateway.upstream.ems_events import EventDesk
 from gateway.upstream.ems_jobs import Jobs
-from gateway.upstream.ems_reports import ReportDesk
+from gateway.upstream.ems_reports import DEVICES, REPORTS, ReportDesk
 from gateway.upstream.ems_translate import settings_of
 
 # A device whose question was not answered in time is not asked for again for so long: the late answer would be taken
@@ -39,7 +40,9 @@ SETUP_MOST_S = 20.0
 SILENT_S = 60.0
 SILENT_POLLS = 5
 PULLING, ON_REQUEST = (2, 3), 3
-REPORTS = "reports"
+# What an EMS may leave unanswered while it answers everything else; each is over when one of it is acknowledged.
+POSTPONED = "postponed"
+OF_ITS_OWN = {REPORTS, DEVICES, POSTPONED}
 
 
 class EmsUpstream:
@@ -56,6 +59,7 @@ class EmsUpstream:
         rng: random.Random,
         password: str | None = None,
         logger: logging.Logger | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self.name = config.name
         self._config = config
@@ -76,6 +80,7 @@ class EmsUpstream:
         )
         self._deadlines = Deadlines(clock)
         self._setup_wait = Backoff(rng, ANSWER_S, SETUP_MOST_S)
+        self._dropped = Dropped(self.name, clock, self._log, notes)
         self._desk = ReportDesk(
             ema,
             reports.explicit,
@@ -87,6 +92,7 @@ class EmsUpstream:
             rng,
             self._post,
             self._not_acknowledged,
+            self._dropped.add,
         )
         self._events = EventDesk(self.name, inputs, self._client, self._deadlines, rng, self._post, self._log)
         self._jobs = Jobs(self.name, inputs, self._events, self._log)
@@ -166,6 +172,8 @@ class EmsUpstream:
             "resent": self._desk.resent,
             "acknowledged": self._desk.window.acknowledged,
             "in_flight": self._desk.window.waiting,
+            "rejected": self._dropped.count,
+            "last_rejected": self._dropped.last,
             "waiting": self._outbox.waiting(),
             "lost": self._outbox.lost(),
             "refused": self._client.refused + self._link.oversized,
@@ -240,24 +248,29 @@ class EmsUpstream:
             else:
                 self._heard = self._clock.monotonic()
                 self._happened(output)
+                if self._silent:
+                    self._answers_again(output)
         if self._client.step is not step and not self._client.up:
             self._heard = self._clock.monotonic()
             self._deadlines.answer_within("setup", ANSWER_S, self._not_set_up)
 
     def _happened(self, output: link.ClientOutput) -> None:
-        acknowledged = isinstance(output, link.ReportAcknowledged | link.DeviceAcknowledged)
-        if mended := self._silent if acknowledged else self._silent - {REPORTS}:
-            self._silent = self._silent - mended
-            self._log.info("%s: the EMS at %s answers again", self.name, self._link.settings.address)
         match output:
             case link.ReportAcknowledged(request_id=number):
                 self._desk.report_acknowledged(number)
+            case link.ReportRejected(request_id=number, reason=reason):
+                self._desk.report_rejected(number, reason)
+            case link.ReportPostponed(request_id=number, reason=reason):
+                self._desk.report_postponed(number)
+                self._say_silent(POSTPONED, f"cannot take reports now ({reason})")
             case link.DeviceAcknowledged(number=number, connected=connected):
                 self._desk.device_acknowledged(number, connected)
             case link.EventReceived() | link.DeviceControl() | link.Dimming():
                 self._jobs.put(output)
             case link.EventAcknowledged(event_id=event_id):
                 self._events.acknowledged(event_id)
+            case link.EventAnswerRejected(event_id=event_id, reason=reason):
+                self._events.rejected(event_id, reason)
             case link.ReportRequested():
                 self._desk.report_now(self._inputs.report)
             case link.RdrAnswered(number=number, granted=granted, description=description):
@@ -271,6 +284,16 @@ class EmsUpstream:
             case _:
                 pass
 
+    def _answers_again(self, output: link.ClientOutput) -> None:
+        mended = self._silent - OF_ITS_OWN
+        if isinstance(output, link.ReportAcknowledged | link.ReportRejected):
+            mended |= {REPORTS} if self._desk.window.reports.postponed else {REPORTS, POSTPONED}
+        elif isinstance(output, link.DeviceAcknowledged):
+            mended |= {DEVICES}
+        if self._silent & mended:
+            self._silent = self._silent - mended
+            self._log.info("%s: the EMS at %s answers again", self.name, self._link.settings.address)
+
     def _refused(self, refused: link.Refused) -> None:
         first = refused.topic not in self._refused_topics and len(self._refused_topics) < 100
         self._refused_topics.add(refused.topic) if first else None
@@ -282,12 +305,13 @@ class EmsUpstream:
         if not self._closing:
             self._desk.pump()
 
-    def _not_acknowledged(self) -> bool:
-        """Reports are not answered in time. Answers without a number could be taken for those of a second try: there
-        only a new set-up clears the way."""
-        self._say_silent(REPORTS, "does not acknowledge reports")
+    def _not_acknowledged(self, kind: str) -> bool:
+        """Reports or devices are not answered in time. Answers without a number could be taken for those of a second
+        try: there only a new set-up clears the way."""
+        if not self._desk.window.reports.postponed:
+            self._say_silent(kind, f"does not acknowledge {kind}")
         silent = self._clock.monotonic() - self._heard > self._clock.patience(SILENT_S)
-        if silent or not self._client.echoes:
+        if silent or (kind == REPORTS and not self._client.echoes):
             self._begin()
             return True
         return False

@@ -92,6 +92,13 @@ class EventDesk:
             self._wait.reset()
             self._deadlines.cancel("opt")
 
+    def rejected(self, event_id: int, reason: str) -> None:
+        """The EMS will never take the answer: it is not said again."""
+        opt = self._opts.get(event_id)
+        level = logging.DEBUG if opt is None or opt.acknowledged else logging.WARNING
+        self._log.log(level, "%s: the EMS does not take our answer to event %d: %s", self._name, event_id, reason)
+        self.acknowledged(event_id)
+
     def _answer(self, event_id: int) -> None:
         opt = self._opts[event_id]
         opt.tries += 1

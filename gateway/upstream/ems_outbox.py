@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
-from gateway.links.mir2017.messages import request_id
+from gateway.links.mir2017.messages import split_request_id
 from gateway.site.report import DeviceNotice, NoticeKind, Record, SiteReport
 from gateway.upstream.base import OutboxReader
+
+# Notices that wait for their answer at once; those of a large site that starts go together. They have room of their
+# own: an EMS that answers none of them gets its reports.
+MOST_NOTICES = 256
+# Sent so often, and each time the EMS answered what came after it: it will not answer this one.
+MOST_PASSED = 6
+
+Place = tuple[int, int]
 
 
 @dataclass(slots=True)
 class Flight:
-    """One record that was sent on this connection. ``answerable``: the wire has an answer to it."""
+    """One record that was sent on this connection.
+
+    ``before``: what stands right before it (None: it is the first). ``passed``: how often what was sent after it was
+    answered, and it was not. ``postponed``: the EMS has answered that it cannot take it now.
+    """
 
     record: Record
-    answerable: bool
-    done: bool = False
+    before: Place | None
+    passed: int = 0
+    postponed: bool = False
+
+
+class Lane:
+    """What is under way of one kind and has an answer: the reports, or the devices that came and went."""
+
+    def __init__(self) -> None:
+        self.open: dict[Place, Flight] = {}
+        self._newest: Place = (0, 0)  # answered since the last try, of either kind
+
+    def clear(self) -> None:
+        self.open.clear()
+        self._newest = (0, 0)
+
+    @property
+    def oldest(self) -> Place | None:
+        return next(iter(self.open), None)
+
+    @property
+    def passing(self) -> bool:
+        """Since the last try the EMS has answered something that was sent after the oldest."""
+        oldest = self.oldest
+        return oldest is not None and oldest < self._newest
+
+    @property
+    def postponed(self) -> bool:
+        """Is there one that the EMS cannot take now."""
+        return any(flight.postponed for flight in self.open.values())
+
+    def answered(self, place: Place) -> None:
+        """The EMS answered what was sent at that place."""
+        self._newest = max(self._newest, place)
+
+    def given_up(self) -> list[Place]:
+        """Before a next try: what the EMS passes over for ever."""
+        found = []
+        for place, flight in self.open.items():
+            if place >= self._newest:
+                break
+            flight.passed += not flight.postponed
+            if flight.passed >= MOST_PASSED:
+                found.append(place)
+        self._newest = (0, 0)
+        return found
 
 
 class Window:
@@ -28,70 +83,121 @@ class Window:
 
     def __init__(self, outbox: OutboxReader) -> None:
         self.acknowledged = 0
+        self.reports = Lane()
+        self.notices = Lane()
+        self.drained = False  # the last look found nothing more in the outbox
+        self._changed: dict[Place, Flight] = {}
         self._outbox = outbox
-        self._flights: deque[Flight] = deque()
-        self._last: tuple[int, int] | None = None
+        self._last: Place | None = None
+        self._cursor: Place | None = None
 
     def restart(self) -> None:
         """A new session: all that is not acknowledged is sent again."""
-        self._flights.clear()
-        self._last = None
+        self.reports.clear()
+        self.notices.clear()
+        self._changed.clear()
+        self._last = self._cursor = None
 
     @property
     def waiting(self) -> int:
         """How many answers are missing."""
-        return sum(flight.answerable and not flight.done for flight in self._flights)
+        return len(self.reports.open) + len(self.notices.open)
 
-    @property
-    def reporting(self) -> bool:
-        """Is a report among what is under way."""
-        return any(isinstance(flight.record.body, SiteReport) for flight in self._flights)
-
-    def take(self, room: int) -> list[Record]:
-        """Up to ``room`` more records to be sent now; empty when the outbox has no more."""
+    def take(self, most_reports: int) -> list[Record]:
+        """The next to be sent now: none when so many reports, or too many notices, are under way."""
+        self.drained = False
+        room = most_reports - len(self.reports.open)
+        if room <= 0 or len(self.notices.open) >= MOST_NOTICES:
+            return []
         records = self._outbox.unacknowledged(self._last, room)
+        self.drained = not records
         for record in records:
-            changed = isinstance(record.body, DeviceNotice) and record.body.kind is NoticeKind.CHANGED
-            self._flights.append(Flight(record, not changed))
-            self._last = (record.boot, record.seq)
+            place = record.boot, record.seq
+            self._of(record)[place] = Flight(record, self._last)
+            self._last = place
         return records
 
-    def again(self) -> list[Record]:
-        """What is to be sent again, in order."""
-        return [flight.record for flight in self._flights if not flight.done]
+    def again(self, lane: Lane) -> list[Record]:
+        """What of this kind is to be sent again, in order; changed devices go with the reports."""
+        open_ = lane.open if lane is self.notices else dict(sorted((lane.open | self._changed).items()))
+        return [flight.record for flight in open_.values()]
+
+    def give_up(self, lane: Lane) -> list[Record]:
+        """Before ``again``: what the EMS will not answer is taken out, and the cursor moves over it."""
+        given_up = [lane.open.pop(place).record for place in lane.given_up()]
+        if given_up:
+            self._move()
+        return given_up
 
     def report_acknowledged(self, number: int) -> bool:
         """The report of that RequestID is at the EMS. False when it is not under way."""
-        for flight in self._flights:
-            record = flight.record
-            if isinstance(record.body, SiteReport) and request_id(record.boot, record.seq) == number:
-                return self._done(flight)
-        return False
+        place = self._report(number)
+        return place is not None and self._done(place, self.reports)
+
+    def report_rejected(self, number: int) -> Record | None:
+        """The report of that RequestID, which the EMS will not take, is taken out (None: it is not under way)."""
+        place = self._report(number)
+        if place is None:
+            return None
+        record = self.reports.open.pop(place).record
+        self._heard(place)
+        self._move()
+        return record
+
+    def report_postponed(self, number: int) -> bool:
+        """The EMS has answered, and the report stays under way. False when it is not."""
+        place = self._report(number)
+        if place is not None:
+            self.reports.open[place].postponed = True
+            self._heard(place)
+        return place is not None
 
     def device_acknowledged(self, number: int, connected: bool) -> bool:
-        """The EMS knows that this device came or went: the oldest notice of it."""
+        """The EMS knows that this device came or went: the oldest notice of it. One before that says the contrary
+        need not be known any more, and must not be said after it."""
         kind = NoticeKind.CONNECTED if connected else NoticeKind.DISCONNECTED
-        for flight in self._flights:
+        over: list[Place] = []
+        for place, flight in self.notices.open.items():
             body = flight.record.body
-            if flight.done or not isinstance(body, DeviceNotice):
+            if not isinstance(body, DeviceNotice) or body.device.number != number:
                 continue
-            if body.kind is kind and body.device.number == number:
-                return self._done(flight)
+            if body.kind is kind:
+                for past in over:
+                    del self.notices.open[past]
+                self.acknowledged += len(over)
+                return self._done(place, self.notices)
+            over.append(place)
         return False
 
-    def _done(self, acknowledged: Flight) -> bool:
-        if acknowledged.done:
-            return False
-        acknowledged.done = True
-        for flight in self._flights:
-            if flight is acknowledged:
-                break
-            if not flight.answerable:
-                flight.done = True
-        last: Record | None = None
-        while self._flights and self._flights[0].done:
-            last = self._flights.popleft().record
-            self.acknowledged += 1
-        if last is not None:
-            self._outbox.acknowledge(last.boot, last.seq)
+    def _of(self, record: Record) -> dict[Place, Flight]:
+        if isinstance(record.body, SiteReport):
+            return self.reports.open
+        return self._changed if record.body.kind is NoticeKind.CHANGED else self.notices.open
+
+    def _report(self, number: int) -> Place | None:
+        place = split_request_id(number)
+        return place if place in self.reports.open else None
+
+    def _done(self, place: Place, lane: Lane) -> bool:
+        del lane.open[place]
+        self.acknowledged += 1
+        self._heard(place)
+        self._move()
         return True
+
+    def _heard(self, place: Place) -> None:
+        """The EMS is through with everything up to there that has no answer."""
+        self.reports.answered(place)
+        self.notices.answered(place)
+        while (first := next(iter(self._changed), None)) is not None and first < place:
+            del self._changed[first]
+            self.acknowledged += 1
+
+    def _move(self) -> None:
+        """The outbox's cursor, up to what is before the oldest under way."""
+        firsts = [next(iter(open_.items()), None) for open_ in (self.reports.open, self.notices.open, self._changed)]
+        oldest = min((first for first in firsts if first is not None), default=None, key=lambda first: first[0])
+        upto = self._last if oldest is None else oldest[1].before
+        if upto is not None and upto != self._cursor:
+            self._cursor = upto
+            self._outbox.acknowledge(*upto)

@@ -19,12 +19,15 @@ from gateway.links.mir2017.client_happenings import (
     Dimming,
     EmaAcknowledged,
     EventAcknowledged,
+    EventAnswerRejected,
     EventReceived,
     MarginAcknowledged,
     PollAnswered,
     RdrAnswered,
     Refused,
     ReportAcknowledged,
+    ReportPostponed,
+    ReportRejected,
     ReportRequested,
     SessionUp,
 )
@@ -39,12 +42,15 @@ __all__ = [
     "Dimming",
     "EmaAcknowledged",
     "EventAcknowledged",
+    "EventAnswerRejected",
     "EventReceived",
     "MarginAcknowledged",
     "PollAnswered",
     "RdrAnswered",
     "Refused",
     "ReportAcknowledged",
+    "ReportPostponed",
+    "ReportRejected",
     "ReportRequested",
     "SessionUp",
     "Step",
@@ -52,6 +58,8 @@ __all__ = [
 
 # What was sent and waits for an unnumbered answer; far more than any window.
 MOST_WAITING = 10_000
+# Answers that refuse: for good, and for now.
+FOR_GOOD, FOR_NOW = range(400, 500), range(500, 600)
 
 
 class Step(StrEnum):
@@ -122,7 +130,7 @@ class Client:
         return [self._hello(wire.Poll)]
 
     def report(self, report: wire.UpdateReport) -> list[Send]:
-        """A report, first or again; answered by ``ReportAcknowledged``."""
+        """A report, first or again; answered by ``ReportAcknowledged``, ``ReportRejected`` or ``ReportPostponed``."""
         self._reports.append(report.request_id)
         return [Send(report.topic, report.encode())]
 
@@ -130,7 +138,7 @@ class Client:
         return [Send(wire.margin_topic(self.ema), margin.encode())]
 
     def created_event(self, event_id: int, request_id: int, opt_in: bool) -> list[Send]:
-        """The opt answer; answered by ``EventAcknowledged``."""
+        """The opt answer; answered by ``EventAcknowledged`` or ``EventAnswerRejected``."""
         self._opts.append(event_id)
         created = wire.CreatedEvent(self.ema, self.ven_id, event_id, request_id, opt_in)
         return [Send(created.topic, created.encode())]
@@ -238,17 +246,24 @@ class Client:
             raise PeerError(f"{self.step} Response: {shown(response)} is not 200 or ACK_SUCCESS")
 
     def _updated_report(self, answer: wire.UpdatedReport) -> list[ClientOutput]:
-        if not accepted(answer.response):
-            raise PeerError(f"UpdatedReport Response: {shown(answer.response)} is not 200")
+        response = answer.response
+        postponed = response in FOR_NOW
+        if not (accepted(response) or postponed or response in FOR_GOOD):
+            raise PeerError(f"UpdatedReport Response: {shown(response)} is not 200, 4xx or 5xx")
         number = answer.request_id
         if number in self._reports:
             self.echoes = True
-            self._reports = deque((n for n in self._reports if n != number), MOST_WAITING)
+            if not postponed:
+                self._reports = deque((n for n in self._reports if n != number), MOST_WAITING)
+        elif number == wire.LAB_REQUEST_ID and not self.echoes and self._reports:
+            number = self._reports.popleft()
+        else:
+            self.stale += 1
+            return []
+        if accepted(response):
             return [ReportAcknowledged(number)]
-        if number == wire.LAB_REQUEST_ID and not self.echoes and self._reports:
-            return [ReportAcknowledged(self._reports.popleft())]
-        self.stale += 1
-        return []
+        reason = f"{response} {answer.description}".rstrip()
+        return [ReportPostponed(number, reason) if postponed else ReportRejected(number, reason)]
 
     def _poll_response(self, answer: wire.Response) -> list[ClientOutput]:
         if not answer.ok:
@@ -256,12 +271,15 @@ class Client:
         return [ReportRequested() if answer.service == wire.REPORT_WANTED else PollAnswered()]
 
     def _event_response(self, answer: wire.Response) -> list[ClientOutput]:
-        if not answer.ok:
-            raise PeerError(f"CreatedEvent Response: {shown(answer.response)} is not 200")
         if not self._opts:
             self.stale += 1
             return []
-        return [EventAcknowledged(self._opts.popleft())]
+        event_id = self._opts.popleft()
+        if answer.response in FOR_GOOD:
+            return [EventAnswerRejected(event_id, str(answer.response))]
+        if not answer.ok:
+            raise PeerError(f"CreatedEvent Response: {shown(answer.response)} is not 200")
+        return [EventAcknowledged(event_id)]
 
     def _device(self, what: wire.DeviceDown, number: int, body: bytes) -> list[ClientOutput]:
         match what:

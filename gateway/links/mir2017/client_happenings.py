@@ -36,6 +36,14 @@ class EventAcknowledged:
 
 
 @record
+class EventAnswerRejected:
+    """The EMS will never take the opt answer to this event (4xx)."""
+
+    event_id: int
+    reason: str
+
+
+@record
 class PollAnswered:
     """No event now."""
 
@@ -45,6 +53,22 @@ class ReportAcknowledged:
     """The EMS's application has this report. The client finds it where the EMS answers with the lab's eternal 1."""
 
     request_id: int
+
+
+@record
+class ReportRejected:
+    """The EMS will never take this report (4xx): to send it again is in vain. ``reason`` for people."""
+
+    request_id: int
+    reason: str
+
+
+@record
+class ReportPostponed:
+    """The EMS cannot take this report now (5xx): it is to be sent again later. ``reason`` for people."""
+
+    request_id: int
+    reason: str
 
 
 @record
@@ -78,6 +102,13 @@ class RdrAnswered:
 
 
 @record
+class ThresholdReceived:
+    """The EMS sets the default threshold, in W (CoAP only)."""
+
+    watts: int
+
+
+@record
 class MarginAcknowledged:
     """The EMS has a margin report."""
 
@@ -101,11 +132,15 @@ ClientHappening = (
     SessionUp
     | EventReceived
     | EventAcknowledged
+    | EventAnswerRejected
     | PollAnswered
     | ReportAcknowledged
+    | ReportRejected
+    | ReportPostponed
     | ReportRequested
     | DeviceControl
     | Dimming
+    | ThresholdReceived
     | RdrAnswered
     | MarginAcknowledged
     | DeviceAcknowledged

@@ -187,11 +187,39 @@ def test_an_ems_that_echoes_is_not_believed_a_1() -> None:
     assert updated(client, 1) == []
 
 
-def test_a_report_that_the_ems_refuses_is_not_acknowledged() -> None:
+@pytest.mark.parametrize("numbered", [True, False], ids=["by_its_number", "by_the_labs_1"])
+@pytest.mark.parametrize(
+    ("response", "happening"), [(400, mir.ReportRejected), (499, mir.ReportRejected), (503, mir.ReportPostponed)]
+)
+def test_a_report_is_refused_for_good_or_for_now(response: int, happening: type, numbered: bool) -> None:
+    client = registered()
+    number = request_id(1, 1)
+    client.report(report(number))
+    assert updated(client, number if numbered else 1, response) == [happening(number, f"{response} OK")]
+    assert client.refused == 0
+    if happening is mir.ReportPostponed:
+        client.report(report(number))
+        assert updated(client, number if numbered else 1) == [mir.ReportAcknowledged(number)]
+    else:
+        assert updated(client, number) == []
+
+
+@pytest.mark.parametrize("response", [2, 300, 600, "NACK"])
+def test_an_answer_that_says_neither_yes_nor_no_answers_nothing(response: int | str) -> None:
     client = registered()
     client.report(report(request_id(1, 1)))
-    assert isinstance(updated(client, request_id(1, 1), 500)[0], mir.Refused)
+    assert isinstance(updated(client, request_id(1, 1), response)[0], mir.Refused)
     assert updated(client, request_id(1, 1)) == [mir.ReportAcknowledged(request_id(1, 1))]
+
+
+def test_a_refused_opt_answers_its_event_and_leaves_the_next_its_own() -> None:
+    client = registered()
+    for event_id in (17, 18, 19):
+        client.created_event(event_id, 5, True)
+    answers = [client.received("gw/1/drevent/Response", wire.Response("v", code).encode()) for code in (404, 500, 200)]
+    assert answers[0] == [mir.EventAnswerRejected(17, "404")]
+    assert isinstance(answers[1][0], mir.Refused)
+    assert answers[2] == [mir.EventAcknowledged(19)]
 
 
 def test_an_answer_of_the_session_before_answers_nothing() -> None:

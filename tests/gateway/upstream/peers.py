@@ -11,7 +11,7 @@ from datetime import UTC
 from gateway.clock import Clock, ScaledClock, SystemClock
 from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
 from gateway.links.mir2017 import server as mir
-from gateway.links.mir2017.messages import EMS_SUBSCRIPTIONS, Send
+from gateway.links.mir2017.messages import EMS_SUBSCRIPTIONS, Send, UpdatedReport
 from gateway.site.command import Source
 from gateway.site.event import DrEvent
 from gateway.site.report import DeviceLine, DeviceNotice, NoticeKind, OutboxBody, Record, SiteReport
@@ -122,6 +122,7 @@ class Ems:
         self.lab = False  # always RequestID 1
         self.lose = 0  # so many reports never arrive
         self.answers_lost = False  # stores a report, and the answer never arrives
+        self.refusals: dict[int, int] = {}  # what it answers to the report of that RequestID, instead of storing it
         settings = MqttSettings(
             "127.0.0.1",
             port,
@@ -160,6 +161,9 @@ class Ems:
                 self.want_report = False
             case mir.EventAnswered():
                 self.event = None
+            case mir.Reported(ema=ema, request_id=number) if number in self.refusals:
+                answer = UpdatedReport("MIR_VEN1", 1 if self.lab else number, self.refusals[number], "no such key")
+                self.publish([Send(f"gw/{ema}/oadrUpdatedReport", answer.encode())])
             case mir.Reported(ema=ema, request_id=number):
                 if number in self.stored:
                     self.doubles += 1

@@ -269,6 +269,72 @@ async def test_a_report_lost_on_its_way_to_a_lab_ems_is_not_taken_for_acknowledg
         assert rig.ems.doubles == 0
 
 
+@pytest.mark.parametrize("lab", [False, True])
+async def test_a_report_that_the_ems_rejects_blocks_nothing(
+    mosquitto: Mosquitto, lab: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Rig(mosquitto.port) as rig:
+        rig.ems.lab = lab
+        rig.ems.refusals = {request_id(1, n): 422 for n in (1, 5, 6)}
+        rig.report(*(site_report(float(n)) for n in range(9)))
+        await until(lambda: rig.outbox.waiting() == 0)
+        assert rig.ems.stored == [request_id(1, n) for n in (2, 3, 4, 7, 8, 9)]
+        status = rig.upstream.status()
+        assert (status["rejected"], status["acknowledged"], status["refused"], status["resent"]) == (3, 6, 0, 0)
+        assert status["last_rejected"] == "report 1.6: 422 no such key"
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert said == ["ems: the EMS does not take report 1.1: 422 no such key; dropped"]
+
+
+@pytest.mark.parametrize("lab", [False, True])
+async def test_a_report_that_the_ems_cannot_take_now_is_sent_again(
+    mosquitto: Mosquitto, lab: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with Rig(mosquitto.port, clock=HurriedClock(100)) as rig:
+        rig.ems.lab = lab
+        rig.ems.refusals = {request_id(1, 1): 503, request_id(1, 2): 500}
+        rig.report(*(site_report(float(n)) for n in range(4)))
+        await until(lambda: len(rig.ems.of(mir.Reported)) > 8, what="said again and again")
+        assert rig.outbox.waiting() == 4
+        rig.ems.refusals.clear()
+        await until(lambda: rig.outbox.waiting() == 0)
+        assert set(rig.ems.stored) == {request_id(1, n) for n in range(1, 5)}
+        assert rig.upstream.status()["rejected"] == 0
+    said = [r.getMessage() for r in caplog.records if "cannot take reports now" in r.getMessage()]
+    assert len(said) == 1
+    assert "503 no such key" in said[0] or "500 no such key" in said[0]
+    assert any("answers again" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize("lab", [False, True])
+async def test_a_device_that_is_never_acknowledged_blocks_no_report(mosquitto: Mosquitto, lab: bool) -> None:
+    async with Rig(mosquitto.port, clock=HurriedClock(40)) as rig:
+        rig.ems.lab = lab
+        rig.ems.mute = {mir.DeviceConnected}
+        rig.report(*(notice(NoticeKind.CONNECTED, n) for n in range(1, 41)), site_report(0.0))
+        await until(lambda: rig.ems.stored == [request_id(1, 41)], what="the report behind forty devices")
+        sent = 0
+
+        def more() -> bool:
+            nonlocal sent
+            if len(rig.ems.stored) > sent:
+                sent += 1
+                rig.report(site_report(float(sent)))
+            return rig.upstream.status()["rejected"] == 40
+
+        await until(more, 20, "given up")
+        await until(lambda: rig.outbox.waiting() == 0, what="the cursor goes on")
+        assert rig.ems.stored == [request_id(1, n) for n in range(41, 42 + sent)]
+        assert rig.upstream.status()["last_rejected"].startswith("dev/40 connected 1.40: never answered")
+        assert rig.upstream.status()["sessions"] == 1
+        # One that comes when the EMS answers again is no different from before.
+        rig.ems.mute = set()
+        rig.report(notice(NoticeKind.CONNECTED, 7))
+        await until(lambda: rig.outbox.waiting() == 0)
+        assert rig.upstream.status()["rejected"] == 40
+
+
 async def test_what_was_requested_and_under_way_when_the_link_broke_goes_again_without_a_request(
     mosquitto: Mosquitto,
 ) -> None:

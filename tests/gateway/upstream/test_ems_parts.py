@@ -17,8 +17,9 @@ from gateway.links.mir2017.messages import DistributeEvent, Send, request_id
 from gateway.site.report import NoticeKind
 from gateway.transport.mqtt import Will
 from gateway.upstream.ems_deadlines import Deadlines
+from gateway.upstream.ems_dropped import Dropped
 from gateway.upstream.ems_events import MOST_EVENTS, MOST_TRIES, EventDesk
-from gateway.upstream.ems_outbox import Window
+from gateway.upstream.ems_outbox import MOST_NOTICES, MOST_PASSED, Window
 from gateway.upstream.ems_translate import device_text, margin_of, settings_of, update_report
 from tests.gateway.upstream.peers import MemoryOutbox, SiteBelow, notice, site_report
 
@@ -57,11 +58,14 @@ def filled(*bodies: object) -> tuple[MemoryOutbox, Window]:
 def test_the_cursor_moves_without_a_gap() -> None:
     outbox, window = filled(*(site_report(float(n)) for n in range(3)))
     assert [r.seq for r in window.take(2)] == [1, 2]
-    assert [r.seq for r in window.take(2)] == [3]
     assert window.take(2) == []
+    assert not window.drained
+    assert [r.seq for r in window.take(3)] == [3]
+    assert window.take(4) == []
+    assert window.drained
     assert window.report_acknowledged(request_id(1, 2))
     assert outbox.cursor == (0, 0)
-    assert [r.seq for r in window.again()] == [1, 3]
+    assert [r.seq for r in window.again(window.reports)] == [1, 3]
     assert window.report_acknowledged(request_id(1, 1))
     assert outbox.cursor == (1, 2)
     assert not window.report_acknowledged(request_id(1, 1))
@@ -88,7 +92,7 @@ def test_a_changed_device_counts_with_what_comes_after_it() -> None:
     assert window.report_acknowledged(request_id(1, 2))
     assert outbox.cursor == (1, 4)
     assert window.waiting == 0
-    assert len(window.again()) == 1
+    assert len(window.again(window.reports)) == 1
 
 
 def test_a_notice_is_answered_by_number_and_kind_the_oldest_first() -> None:
@@ -96,9 +100,104 @@ def test_a_notice_is_answered_by_number_and_kind_the_oldest_first() -> None:
     window.take(9)
     assert not window.device_acknowledged(6, True)
     assert not window.device_acknowledged(5, False)
-    for number, connected, cursor in ((5, True, 0), (4, True, 1), (4, True, 1), (4, False, 4)):
+    for number, connected, cursor in ((5, True, 0), (4, True, 1), (4, False, 2), (4, True, 4)):
         assert window.device_acknowledged(number, connected)
         assert outbox.cursor[1] == cursor
+
+
+def test_a_rejected_report_is_out_of_the_outbox() -> None:
+    outbox, window = filled(*(site_report(float(n)) for n in range(3)))
+    window.take(3)
+    assert window.report_rejected(request_id(1, 2)) is outbox.records[1]
+    assert outbox.cursor == (0, 0)
+    assert window.report_rejected(request_id(1, 2)) is None
+    assert window.report_rejected(request_id(1, 1)) is outbox.records[0]
+    assert outbox.cursor == (1, 2)
+    assert (window.waiting, window.acknowledged) == (1, 0)
+
+
+def test_a_postponed_report_stays_however_often() -> None:
+    outbox, window = filled(*(site_report(float(n)) for n in range(40)))
+    window.take(1)
+    for number in range(2, 40):
+        window.take(2)
+        assert window.report_postponed(request_id(1, 1))
+        assert window.report_acknowledged(request_id(1, number))
+        assert window.give_up(window.reports) == []
+        assert [r.seq for r in window.again(window.reports)] == [1]
+    assert outbox.cursor == (0, 0)
+    assert window.report_acknowledged(request_id(1, 1))
+    assert outbox.cursor == (1, 39)
+
+
+@pytest.mark.parametrize("body", [notice(CONNECTED), notice(DISCONNECTED), site_report(0.0)])
+def test_what_is_passed_for_ever_is_given_up(body: object) -> None:
+    outbox, window = filled(body, *(site_report(float(n)) for n in range(40)))
+    window.take(1)
+    lane = window.reports if window.reports.open else window.notices
+    for number in range(2, 2 + MOST_PASSED):
+        assert not lane.passing
+        assert window.give_up(lane) == []  # nothing newer was answered: it may be the EMS that is away
+        assert [r.seq for r in window.again(lane)] == [1]
+        window.take(1 + len(window.reports.open))
+        assert window.report_acknowledged(request_id(1, number))
+        assert lane.passing
+        assert outbox.cursor == (0, 0)
+        given_up = window.give_up(lane)
+        assert given_up == ([outbox.records[0]] if number == 1 + MOST_PASSED else [])
+    assert outbox.cursor == (1, 1 + MOST_PASSED)
+    assert window.waiting == 0
+
+
+def test_notices_that_nobody_answers_leave_the_reports_their_room() -> None:
+    outbox, window = filled(*(notice(CONNECTED, n) for n in range(MOST_NOTICES - 1)), site_report(1.0))
+    taken = []
+    while records := window.take(1):
+        taken += records
+    assert taken == outbox.records
+    assert (len(window.notices.open), len(window.reports.open)) == (MOST_NOTICES - 1, 1)
+    # And those that are answered again and again cost no memory behind one that is not.
+    for number in range(1000):
+        window.report_acknowledged(request_id(1, MOST_NOTICES + number))
+        outbox.append(site_report(2.0))
+        window.take(1)
+    assert window.waiting == MOST_NOTICES
+
+
+def test_what_a_device_did_before_is_not_said_after_what_it_did_last() -> None:
+    outbox, window = filled(notice(CONNECTED), notice(CONNECTED, 5), notice(DISCONNECTED))
+    window.take(9)
+    assert window.device_acknowledged(4, False)
+    assert [r.seq for r in window.again(window.notices)] == [2]
+    assert outbox.cursor == (1, 1)
+
+
+class Kept(dict[str, str]):
+    """Notes of an upstream, as the journal keeps them."""
+
+    saved = 0
+
+    def value(self, key: str) -> str | None:
+        return self.get(key)
+
+    def save_value(self, key: str, value: str) -> None:
+        self.saved += 1
+        self[key] = value
+
+
+def test_what_was_dropped_is_counted_over_restarts_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    notes = Kept()
+    dropped = Dropped("ems", ManualClock(), logging.getLogger("test"), notes)
+    assert (dropped.count, dropped.last) == (0, "")
+    for number in range(1000):
+        dropped.add(f"report 1.{number}: 422 Power")
+    assert notes.saved == 10
+    again = Dropped("ems", ManualClock(), logging.getLogger("test"), notes)
+    assert (again.count, again.last) == (512, "report 1.511: 422 Power")
+    assert Dropped("other", ManualClock(), logging.getLogger("test"), notes).count == 0
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "ems: the EMS does not take report 1.0: 422 Power; dropped"
+    ]
 
 
 @pytest.mark.parametrize(
