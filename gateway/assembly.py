@@ -123,6 +123,7 @@ def upstream_part(table: UpstreamConfig, config: Config, parts: Parts) -> Upstre
         parts.clock,
         parts.rng,
         password=secret(table.password_file),
+        notes=parts.journal,
     )
 
 
