@@ -11,10 +11,10 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from gateway.clock import EARLIEST_TRUSTED_WALL, Clock
+from gateway.clock import Clock
 from gateway.config.model import JournalConfig
 from gateway.journal.essential import Essential, Statement
-from gateway.journal.numbers import PUT, Numbers
+from gateway.journal.numbers import PUT, Numbers, boot_of, first_seq_of, number_of
 from gateway.journal.opening import open_essential, open_outbox
 from gateway.journal.outbox import Outbox
 from gateway.journal.state import State
@@ -91,17 +91,28 @@ class Journal(State):
             for name, value in self._essential.connection.execute("SELECT name, value FROM counter")
         }
         known = [counters, self._outbox.marks, salvaged or {}]
-        first = {name: max(found.get(name, 0) for found in known) for name in ("boot", "command", "decision")}
-        if salvaged is not None and not first["boot"]:
-            first = self._from_the_clock()
-        self.boot = first["boot"] + 1
-        self._commands = Numbers("command", max(first["command"], 1), self._essential)
-        self._decisions = Numbers("decision", max(first["decision"], 1), self._essential)
-        reserved = {"boot": self.boot, "command": self._commands.upto, "decision": self._decisions.upto}
+        names = ("boot", "first_seq", "command", "decision")
+        first = {name: max(found.get(name, 0) for found in known) for name in names}
+        now = self._clock.now()
+        if not first["boot"]:
+            first["first_seq"] = first_seq_of(now)
+            if not now.trusted:
+                level = logging.INFO if salvaged is None else logging.ERROR
+                log.log(level, "numbers begin anew: no file tells which were used, and the clock is not set")
+        self.boot = max(first["boot"] + 1, boot_of(now))
+        least = max(number_of(now), 1)
+        self._commands = Numbers("command", max(first["command"], least), self._essential, self._clock)
+        self._decisions = Numbers("decision", max(first["decision"], least), self._essential, self._clock)
+        reserved = {
+            "boot": self.boot,
+            "first_seq": first["first_seq"],
+            "command": self._commands.upto,
+            "decision": self._decisions.upto,
+        }
+        self._outbox.begin(self.boot, first["first_seq"])
         notes = list(self._essential.connection.execute("SELECT upstream, lost, waiting, appended FROM outbox_note"))
         for upstream, missing in self._outbox.account(notes).items():
             log.warning("the outbox lost about %d reports for %s that were not acknowledged", missing, upstream)
-        self._outbox.boot = self.boot
         self._outbox.marks.update(reserved)
         rows: list[Statement] = [(PUT, item) for item in reserved.items()]
         transaction(self._essential.connection, rows + self._note_rows())
@@ -109,21 +120,22 @@ class Journal(State):
         self._outbox.want = self._writer.want
         self._outbox.turn = self._writer.turn
         with self._lock:
-            self._writer.want()
-
-    def _from_the_clock(self) -> dict[str, int]:
-        """Higher than any number ever given, when nothing says which were: minutes and seconds since 2025."""
-        now = self._clock.now()
-        since = int(now.wall - EARLIEST_TRUSTED_WALL) if now.trusted else 0
-        if not since:
-            log.error("numbers of starts and commands begin anew: no file and no clock tells which were used")
-        return {"boot": since // 60, "command": since, "decision": since}
+            self._writer.hurry()
+        self._writer.turn(urgent=True)
 
     # --- numbers ---
 
     def next_command_id(self) -> int:
-        """A number that no command of this EMA ever had or will have (``numbers.py`` names the one exception)."""
+        """A number that no command of this EMA ever had or will have (``numbers.py`` names the exceptions)."""
         return self._number(self._commands)
+
+    def used_command_id(self, number: int) -> None:
+        """A device says that it was given a command of that number: later ones are above it."""
+        with self._lock:
+            if self._commands.used(number):
+                log.info("command numbers go on behind %d, which a device was given before", number)
+                self._outbox.mark("command", self._commands.asked)
+                self._writer.hurry()
 
     def next_decision_id(self) -> int:
         return self._number(self._decisions)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gateway.config.model import JournalConfig
+from gateway.journal.numbers import MOST_BOOT_TOLD, MOST_TOLD
 from gateway.journal.outbox import Outbox
 from gateway.journal.outbox_file import OutboxFile, wal_pages
 from gateway.journal.store import (
@@ -70,7 +71,9 @@ def _salvage(connector: Connector, path: Path) -> dict[str, int]:
         try:
             rows: Iterable[tuple[str, int]] = connection.execute("SELECT name, value FROM counter")
             for name, value in rows:
-                found[str(name)] = int(value)
+                # What lies in a damaged page need not be a count; one too great would leave no numbers.
+                if 0 <= int(value) <= (MOST_BOOT_TOLD if name == "boot" else MOST_TOLD):
+                    found[str(name)] = int(value)
         finally:
             connection.close()
     except (sqlite3.Error, ValueError, TypeError):

@@ -36,8 +36,8 @@ class Outbox:
     def __init__(self, file: OutboxFile, config: JournalConfig, lock: threading.Lock) -> None:
         self._file = file
         self.lock = lock
-        self.boot = 0  # given before the first append
-        self._seq = 0
+        self.boot = 0  # given by ``begin``
+        self._seq = self._first_seq = 0
         self._most_age_s = config.outbox_max_age_s
         self._look_every_s = self._most_age_s / 1024
         self._looked_at = 0.0
@@ -67,6 +67,11 @@ class Outbox:
             self._readers[upstream] = Reader(self, upstream, place, self._spans.count(place, self._last), lost)
         self._trim()
 
+    def begin(self, boot: int, first_seq: int) -> None:
+        """This start's number, and behind which ``seq`` its records are numbered, as those of each start before."""
+        self.boot = boot
+        self._seq = self._first_seq = first_seq
+
     def account(self, notes: Iterable[tuple[str, int, int, int]]) -> dict[str, int]:
         """Count what the file should have and has not: (upstream, lost, waiting, appended) as last noted elsewhere.
 
@@ -81,7 +86,7 @@ class Outbox:
                 missing = waiting
             else:
                 (boot, seq), (last_boot, last_seq) = boot_and_seq(appended), boot_and_seq(self._last)
-                missing = seq - last_seq if boot == last_boot else seq if boot > last_boot else 0
+                missing = seq - last_seq if boot == last_boot else seq - self._first_seq if boot > last_boot else 0
                 missing = min(max(missing, 0), waiting)
             reader.gone = max(reader.gone, lost) + missing
             if missing:

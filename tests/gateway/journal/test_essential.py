@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import ManualClock
+from gateway.clock import EARLIEST_TRUSTED_WALL, ManualClock
 from gateway.config.model import JournalConfig
 from gateway.journal import Connector, Journal, SavedEvent
 from gateway.journal.state import EVENTS_KEPT
@@ -32,11 +32,22 @@ def start(home: Path, clock: ManualClock | None = None, **config: float) -> Jour
 
 
 async def test_numbers(tmp_path: Path) -> None:
-    journal = start(tmp_path)
+    """Without a clock they count, with one they begin at it."""
+    journal = start(tmp_path, ManualClock(50.0, 100.0))
     assert [journal.boot, journal.next_command_id(), journal.next_command_id()] == [1, 1, 2]
     assert [journal.next_decision_id(), journal.next_decision_id()] == [1, 2]
-    journal = await again(journal, tmp_path)
+    journal = await again(journal, tmp_path, wall=200.0)
     assert [journal.boot, journal.next_command_id(), journal.next_decision_id()] == [2, 3, 3]
+    journal = await again(journal, tmp_path)
+    minutes = int(WALL + 100.0 - EARLIEST_TRUSTED_WALL) // 60
+    micros = int(WALL + 100.0 - EARLIEST_TRUSTED_WALL) * 1_000_000
+    assert [journal.boot, journal.next_command_id(), journal.next_decision_id()] == [minutes, micros, micros]
+    journal = await again(journal, tmp_path)
+    assert [journal.boot, journal.next_command_id(), journal.next_decision_id()] == [
+        minutes + 1,
+        micros + 1,
+        micros + 1,
+    ]
     await journal.close()
 
 
