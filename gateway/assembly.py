@@ -50,13 +50,13 @@ def secret(path: str) -> str | None:
 
 
 def site_broker(config: Config, parts: Parts) -> SiteBroker | None:
-    """Our own mosquitto, prepared; None where no device needs one or a broker is named."""
+    """Our own mosquitto, checked; None where no device needs one or a broker is named. Raise ``OperatorError``."""
     if config.site_broker.host or not any(d.link == "mqtt" for d in config.device):
         return None
     from gateway.field.broker import SiteBroker
 
     broker = SiteBroker(config.site_broker, config.device, parts.state_dir, parts.clock, parts.rng)
-    broker.prepare()
+    broker.check()
     return broker
 
 

@@ -166,8 +166,8 @@ class Daemon:
 
         assert self._running is not None
         renewal = Renewal(self._running, self.config, new)
-        self.config = new
         await renewal.field()
+        self.config = new
         self.engine.reconfigure(new)
         await renewal.upstreams()
         logging.getLogger("smartema").setLevel(new.ema.log_level.upper())

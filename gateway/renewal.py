@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from gateway.assembly import LINKS, links_of, upstream_part
+from gateway.assembly import LINKS, field_adapters, links_of, site_broker, upstream_part
 from gateway.config.model import Config, ControlConfig
 from gateway.errors import OperatorError
 from gateway.running import Running
@@ -13,6 +13,9 @@ from gateway.running import Running
 if TYPE_CHECKING:
     from gateway.field.devices_coap import CoapDevices
     from gateway.field.devices_mqtt import MqttDevices
+    from gateway.field.gpio import GpioDevices
+
+    Renewable = MqttDevices | CoapDevices | GpioDevices
 
 
 class Renewal:
@@ -26,42 +29,56 @@ class Renewal:
         self._running = running
         self._old = old
         self._new = new
+        changed = [
+            link
+            for link in LINKS
+            if _table(old, link) != _table(new, link) or _devices(old, link) != _devices(new, link)
+        ]
+        runs = {adapter.name: adapter for adapter in running.field}
+        wanted = links_of(new)
+        # Told is an adapter that goes on; all others of these are ended, and made anew where they are wanted.
+        self._told = [
+            cast("Renewable", runs[link])
+            for link in changed
+            if link in runs and link in wanted and _table(old, link) == _table(new, link)
+        ]
+        self._ended = [runs[link] for link in changed if link in runs and runs[link] not in self._told]
         # What cannot be made (a secret that cannot be read) is found before anything of the old is stopped.
         self._made = {
             c.name: upstream_part(c, new, running.parts) for c in new.upstream if c not in running.upstream_configs
         }
+        self._broker = running.parts.broker
+        if "mqtt" in changed:
+            fresh = site_broker(new, running.parts)
+            if fresh is None or self._broker is None or old.site_broker != new.site_broker:
+                self._broker = fresh
+        told = {adapter.name for adapter in self._told}
+        self._adapters = field_adapters(
+            new, replace(running.parts, broker=self._broker), [link for link in changed if link not in told]
+        )
 
     async def field(self) -> None:
-        """Tell an adapter of its other devices. Restarted is one whose own table changed, and GPIO, which takes its
-        pins as a whole: its outputs go through their exit state."""
+        """Tell an adapter of its other devices; restarted is one whose own table changed."""
         running, old, new = self._running, self._old, self._new
-        gone = {d.number for d in old.device} - {d.number for d in new.device}
-        tables = {"mqtt": old.site_broker != new.site_broker, "coap": old.site_coap != new.site_coap}
-        wanted = links_of(new)
-        told: list[MqttDevices | CoapDevices] = []
-        changed = []
-        for link in LINKS:
-            if not tables.get(link, False) and _devices(old, link) == _devices(new, link):
-                continue
-            adapter = next((a for a in running.field if a.name == link), None)
-            if adapter is None or tables.get(link, True) or link not in wanted:
-                changed.append(link)
-            else:
-                told.append(cast("MqttDevices | CoapDevices", adapter))
+        # Pins come first: only there something may still be missing, and then all stays as it was.
+        self._tell("gpio")
         broker = running.parts.broker
-        same_broker = old.site_broker == new.site_broker
-        if broker is not None and same_broker and _devices(old, "mqtt") != _devices(new, "mqtt"):
+        if broker is not None and broker is self._broker and _devices(old, "mqtt") != _devices(new, "mqtt"):
             broker.reload(new.device)
-        for ended in [a for a in running.field if a.name in changed]:
+        for ended in self._ended:
             await running.end_field(ended)
-        if not same_broker or (broker is None and "mqtt" in changed):
+        if broker is not self._broker:
             await running.supervisor.stop("site broker")
-            running.start_broker(new)
-        for number in gone:
+            running.start_broker(self._broker)
+        for number in {d.number for d in old.device} - {d.number for d in new.device}:
             running.parts.engine.forget(number, "taken out of the configuration")
-        for adapter in told:
-            adapter.configure(new.device, new.control)
-        running.start_field(new, only=changed)
+        self._tell("mqtt", "coap")
+        running.start_field(self._adapters)
+
+    def _tell(self, *links: str) -> None:
+        for adapter in self._told:
+            if adapter.name in links:
+                adapter.configure(self._new.device, self._new.control)
 
     async def upstreams(self) -> None:
         """End what is no longer so, start what is new."""
@@ -75,6 +92,11 @@ class Renewal:
             if config not in running.upstream_configs:
                 running.start_upstream(config, self._made[config.name])
         running.tell_reporter()
+
+
+def _table(config: Config, link: str) -> object:
+    """An adapter's own table."""
+    return {"mqtt": config.site_broker, "coap": config.site_coap}.get(link)
 
 
 def _devices(config: Config, link: str) -> object:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
-from gateway.assembly import LINKS, Parts, field_adapters, site_broker, upstream_part
+from gateway.assembly import Parts, field_adapters, site_broker, upstream_part
 from gateway.config.model import Config, UpstreamConfig
 from gateway.field.base import FieldAdapter
 from gateway.supervisor import Supervisor
 from gateway.upstream.base import Upstream
+
+if TYPE_CHECKING:
+    from gateway.field.broker import SiteBroker
 
 log = logging.getLogger("smartema")
 
@@ -33,8 +37,8 @@ class Running:
 
     def start(self, config: Config) -> None:
         """All that the configuration names. Raise ``OperatorError`` for what is missing on this machine."""
-        self.start_broker(config)
-        self.start_field(config)
+        self.start_broker(site_broker(config, self.parts))
+        self.start_field(field_adapters(config, self.parts))
         journal = self.parts.journal
         for name in set(journal.readers()) - {upstream.name for upstream in config.upstream}:
             journal.drop_reader(name)
@@ -57,15 +61,15 @@ class Running:
                     log.warning("%s: not open after %g s; going on", name, OPEN_S)
         self._opening.clear()
 
-    def start_broker(self, config: Config) -> None:
-        """Our own broker, where devices need one and none is named."""
-        self.parts.broker = site_broker(config, self.parts)
-        if self.parts.broker is not None:
-            self._start_part("site broker", self.parts.broker.run, self.parts.broker.ready)
+    def start_broker(self, broker: SiteBroker | None) -> None:
+        """Our own broker, where there is one."""
+        self.parts.broker = broker
+        if broker is not None:
+            self._start_part("site broker", broker.run, broker.ready)
 
-    def start_field(self, config: Config, only: Sequence[str] = LINKS) -> None:
-        """The adapters that some device needs; one over MQTT waits for our broker."""
-        for adapter in field_adapters(config, self.parts, only):
+    def start_field(self, adapters: Iterable[FieldAdapter]) -> None:
+        """One over MQTT waits for our broker."""
+        for adapter in adapters:
             self.field.append(adapter)
             run: Callable[[], Awaitable[None]] = adapter.run
             if adapter.name == "mqtt" and self.parts.broker is not None:

@@ -66,7 +66,7 @@ def connect_host(bind: str) -> str:
 class SiteBroker:
     """Our own mosquitto for the devices. Cannot do: websockets, bridges, a port shared with another broker.
 
-    ``prepare`` finds mistakes of the operator before anything runs; ``settings`` is how the EMA logs in;
+    ``check`` finds mistakes of the operator before anything runs; ``settings`` is how the EMA logs in;
     ``run`` serves until cancelled.
     """
 
@@ -96,6 +96,7 @@ class SiteBroker:
         self._program = program or ""
         self._last_words = ""
         self._ids = (-1, -1)
+        self._made: dict[str, str] = {}
 
     @property
     def pid(self) -> int | None:
@@ -113,8 +114,8 @@ class SiteBroker:
             tls=Tls(pinned=pinned) if pinned else None,
         )
 
-    def prepare(self) -> None:
-        """Check and write all files. Raise ``OperatorError`` in one line."""
+    def check(self) -> None:
+        """Read all that it is made of. Raise ``OperatorError`` in one line; nothing that runs is touched."""
         config = self.config
         self._program = self._program or find_mosquitto()
         digest = has_digest(self._program)
@@ -127,22 +128,28 @@ class SiteBroker:
             raise OperatorError("site_broker.cert_file: TLS needs cert_file and key_file, both or none")
         if config.cert_file and not digest:
             raise OperatorError(f"site_broker.cert_file: {self._program} was built without TLS; install mosquitto-ssl")
-        files.private_directory(self._directory)
-        self._ids = self._user()
+        made = {}
         for source, target in ((config.cert_file, "cert.pem"), (config.key_file, "key.pem")):
             if source:
                 try:
-                    text = Path(source).read_text(encoding="ascii")
+                    made[target] = Path(source).read_text(encoding="ascii")
                 except (OSError, UnicodeDecodeError) as err:
                     raise OperatorError(f"site_broker: {source}: {err}; TLS needs this PEM file") from err
-                self._write(target, text)
         accounts = [(files.EMA_ACCOUNT, self._password)]
         for device in self._devices:
             secret = files.device_password(device, self._state_dir, self._token)
             accounts.append((files.device_account(device.number), secret))
-        self._write("passwords", files.password_file(accounts, digest))
-        numbers = [d.number for d in self._devices]
-        self._write("acl", files.generate_site_acl(numbers, config.anonymous))
+        made["passwords"] = files.password_file(accounts, digest)
+        made["acl"] = files.generate_site_acl([d.number for d in self._devices], config.anonymous)
+        self._made = made
+
+    def prepare(self) -> None:
+        """Check, and write all its files. Raise ``OperatorError`` in one line."""
+        self.check()
+        files.private_directory(self._directory)
+        self._ids = self._user()
+        for name, text in self._made.items():
+            self._write(name, text)
         self._write("mosquitto.conf", self._conf())
 
     def _user(self) -> tuple[int, int]:

@@ -28,9 +28,10 @@ class Deadman:
         trip: Callable[[], None],
         least_real_s: float = LEAST_REAL_S,
     ) -> None:
-        self.lease_s = lease_s * max(1.0, least_real_s / clock.real(lease_s))
         self.tripped = False
         self._clock = clock
+        self._least_real_s = least_real_s
+        self.set_lease(lease_s)
         self._pulse = pulse
         self._seen: int | None = None
         self._alive_at = clock.monotonic()
@@ -38,6 +39,10 @@ class Deadman:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def set_lease(self, lease_s: float) -> None:
+        """Another lease, from now on."""
+        self.lease_s = lease_s * max(1.0, self._least_real_s / self._clock.real(lease_s))
 
     @property
     def step_s(self) -> float:

@@ -15,16 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.clock import Clock, wait
 from gateway.config.model import ControlConfig, DeviceConfig
-from gateway.errors import OperatorError, TransientError
+from gateway.errors import TransientError
 from gateway.field.base import SiteInputs
 from gateway.field.deadman import Deadman
-from gateway.field.describe import describe
-from gateway.field.gpio_local import Local, open_local
+from gateway.field.gpio_local import Local
+from gateway.field.gpio_set import Changes, GpioSet
 from gateway.field.leases import turns_of
 from gateway.field.once import Once
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
-from hardware.gpio import Pins, open_pins, simulated_pins
+from hardware.gpio import Pins
 
 # As often as a device on the wire: well below the age at which a reading is stale.
 REPORT_EVERY_S = 5.0
@@ -53,15 +53,13 @@ class GpioDevices:
         pins: Pins | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._configs = [d for d in devices if d.link == "gpio"]
+        self._configs = _on_pins(devices)
         self._control = control
         self._inputs = inputs
         self._clock = clock
-        self._plants = plants or {}
-        self._pins = pins
         self._log = logger or logging.getLogger(__name__)
         self._once = Once(self._log)
-        self._locals: dict[int, Local] = {}
+        self._set = GpioSet(plants or {}, pins, clock.monotonic, self._log)
         # The output lease may act from its own thread.
         self._lock = threading.RLock()
         self._deadman = Deadman(control.lease_s, clock, pulse or turns_of(inputs), self._to_safe)
@@ -76,13 +74,11 @@ class GpioDevices:
     async def run(self) -> None:
         """Take the pins and serve until cancelled. Raise ``OperatorError`` for a pin that is not to be had."""
         self._left = False
-        pins = self._open()
+        pins = self._set.open(self._configs, self._control)
         self.opened.set()
-        loop = asyncio.get_running_loop()
-        for local in self._locals.values():
-            self._watch_button(pins, local, loop)
-            self._inputs.appeared(self, local.resource)
-            self._report(local)
+        self._watch_buttons(pins)
+        for local in self._set.locals.values():
+            self._appear(local)
         self._deadman.start()
         reported = self._clock.monotonic()
         try:
@@ -93,13 +89,14 @@ class GpioDevices:
                 self._go_on(now)
                 if now - reported >= REPORT_EVERY_S:
                     reported = now
-                    for local in self._locals.values():
+                    for local in self._set.locals.values():
                         self._report(local)
                 await wait(self._clock, self._wake, self._until_due(now, reported))
         finally:
             self.opened.clear()
             self._deadman.stop()
-            pins.quiet()
+            if self._set.pins is not None:
+                self._set.pins.quiet()
             self._leave()
 
     async def send(self, command: Command) -> None:
@@ -120,6 +117,30 @@ class GpioDevices:
         local = self._local(number)
         self._log.info("%s: its button: %s, %s", local.resource.name, answer.result.value, answer.why)
 
+    def configure(self, devices: Sequence[DeviceConfig], control: ControlConfig) -> None:
+        """Other ``[[device]]`` tables: pins whose wiring changed go through their exit state, all others keep state
+        and lease. Raise ``OperatorError`` for a pin that is not to be had: all is as before."""
+        configs = _on_pins(devices)
+        if self.opened.is_set():
+            with self._lock:
+                changes = self._set.renew(configs, control)
+        else:
+            changes = Changes()
+        self._configs, self._control = configs, control
+        self._deadman.set_lease(control.lease_s)
+        for number in changes.gone:
+            self._inputs.gone(number, "taken out of the configuration")
+        for number in changes.rewired:
+            self._inputs.gone(number, "its wiring changed")
+        for number in changes.told:
+            self._inputs.appeared(self, self._set.locals[number].resource)
+        for number in (*changes.rewired, *changes.added):
+            self._appear(self._set.locals[number])
+        if self.opened.is_set() and self._set.pins is not None:
+            self._set.pins.quiet()
+            self._watch_buttons(self._set.pins)
+        self._wake.set()
+
     async def close(self) -> None:
         """Every output to its exit state. The lines stay outputs: they are not given back."""
         self._leave()
@@ -127,45 +148,35 @@ class GpioDevices:
     def status(self) -> dict[str, object]:
         """For `smartema status`: with each output's state at exit and without power."""
         return {
-            "pins": self._pins.name if self._pins is not None else "",
-            "here": len(self._locals),
+            "pins": self._set.pins.name if self._set.pins is not None else "",
+            "here": len(self._set.locals),
             "configured": len(self._configs),
             "commands": self.commands,
             "presses": self.presses,
             "lease_ran_out": self._deadman.tripped,
             "outputs": {
                 local.resource.name: {"exit": local.config.exit, "without_power": "off"}
-                for local in self._locals.values()
+                for local in self._set.locals.values()
             },
         }
 
     # --- pins ------------------------------------------------------------------------------------------------
 
-    def _open(self) -> Pins:
-        if self._pins is None:
-            named = [pin for d in self._configs for pin in (d.pin, *d.pins, d.pwm_pin, d.button_pin) if pin]
-            simulated = bool(self._configs) and all(d.number in self._plants for d in self._configs)
-            self._pins = simulated_pins() if simulated else open_pins(named)
-        self._locals = {}
-        for config in self._configs:
-            resource = describe(config, self._control, None)
-            twin = self._plants.get(config.number)
-            local = open_local(config, resource, self._pins, self._clock.monotonic, twin)
-            self._locals[config.number] = local
-        return self._pins
+    def _watch_buttons(self, pins: Pins) -> None:
+        loop = asyncio.get_running_loop()
+        for local in self._set.locals.values():
+            if local.config.button_pin:
+                pins.button(local.config.button_pin, self._press_of(local.number, loop))
 
-    def _watch_button(self, pins: Pins, local: Local, loop: asyncio.AbstractEventLoop) -> None:
-        number = local.number
-
+    def _press_of(self, number: int, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         def pressed() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._pressed, number)
 
-        if local.config.button_pin:
-            pins.button(local.config.button_pin, pressed)
+        return pressed
 
     def _pressed(self, number: int) -> None:
-        local = self._locals.get(number)
+        local = self._set.locals.get(number)
         if local is None or self._left:
             return
         self.presses += 1
@@ -184,13 +195,13 @@ class GpioDevices:
 
     def _until_due(self, now: float, reported: float) -> float:
         due = min(reported + REPORT_EVERY_S, now + self._deadman.step_s)
-        for local in self._locals.values():
+        for local in self._set.locals.values():
             if local.plant.due is not None:
                 due = min(due, float(local.plant.due))
         return max(due - now, 0.001)
 
     def _go_on(self, now: float) -> None:
-        for local in self._locals.values():
+        for local in self._set.locals.values():
             if local.plant.due is None:
                 continue
             with self._lock:
@@ -200,6 +211,10 @@ class GpioDevices:
 
     def _finish(self, local: Local) -> None:
         local.done = max(local.done, local.doing)
+        self._report(local)
+
+    def _appear(self, local: Local) -> None:
+        self._inputs.appeared(self, local.resource)
         self._report(local)
 
     def _report(self, local: Local) -> None:
@@ -214,30 +229,29 @@ class GpioDevices:
         with self._lock:
             if self._left:
                 return
-            for local in self._locals.values():
+            for local in self._set.locals.values():
                 local.to_safe()
         self._log.warning("gpio: control stood still for its lease of %g s; outputs are safe", self._deadman.lease_s)
 
     def _come_back(self) -> None:
         """Control lives again: it has to say again what it wants."""
-        for local in self._locals.values():
+        for local in self._set.locals.values():
             self._inputs.gone(local.number, "control stood still; its output went to its safe state")
-            self._inputs.appeared(self, local.resource)
-            self._report(local)
+            self._appear(local)
 
     def _leave(self) -> None:
         with self._lock:
             if self._left:
                 return
             self._left = True
-            for local in self._locals.values():
-                try:
-                    local.leave()
-                except (OSError, OperatorError) as err:
-                    self._log.warning("%s: its exit state could not be set: %s", local.resource.name, err)
+            self._set.leave()
 
     def _local(self, number: int) -> Local:
-        local = self._locals.get(number)
+        local = self._set.locals.get(number)
         if local is None or self._left:
             raise TransientError(f"device {number} is not there")
         return local
+
+
+def _on_pins(devices: Sequence[DeviceConfig]) -> list[DeviceConfig]:
+    return [d for d in devices if d.link == "gpio"]
