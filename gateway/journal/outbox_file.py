@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,9 +42,9 @@ class OutboxFile:
         self._writing, self._reading = connect()
         self.deleted_upto = 0
 
-    def records(self) -> list[tuple[int, float, int]]:
-        """(position, at, size) of all, oldest first."""
-        return list(self._writing.execute("SELECT position, at, size FROM record ORDER BY position"))
+    def records(self) -> Iterable[tuple[int, float, int]]:
+        """(position, at, size) of all, oldest first, one by one."""
+        return self._writing.execute("SELECT position, at, size FROM record ORDER BY position")
 
     def marks(self) -> dict[str, int]:
         return dict(self._writing.execute("SELECT name, value FROM mark"))
