@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
@@ -59,6 +59,8 @@ class CoapDevices:
         self._context: Any = None
         self.opened = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        # By device: the command that is on its way.
+        self._commands: dict[int, tuple[int, asyncio.Task[None]]] = {}
         self.unanswered = 0
 
     # --- the daemon's side -----------------------------------------------------------------------------------
@@ -74,17 +76,43 @@ class CoapDevices:
             await self._leases.keep()
         finally:
             self.opened.clear()
-            tasks = list(self._tasks.values())
+            tasks = [*self._tasks.values(), *(task for _, task in self._commands.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             context, self._context = self._context, None
             await context.shutdown()
 
-    async def send(self, command: Command) -> None:
-        """One command to its device; returns with the device's own answer."""
+    def send(self, command: Command) -> Awaitable[None]:
+        """One command to its device, awaited until the device's own answer. It supersedes the one before, which is
+        not sent again from now on, and an `ack` that still waits for its answer: a command says as much."""
         entry = self._entry(command.number)
+        newest, before = self._commands.get(command.number, (0, None))
+        if command.id < newest:
+            raise TransientError(f"{entry.resource.name}: command {command.id} is older than {newest}")
+        for waiting in (before, self._tasks.get(command.number)):
+            if waiting is not None:
+                waiting.cancel()
         self._presence.counters.commands += 1
+        task = asyncio.get_running_loop().create_task(self._carry_out(entry, command))
+        self._commands[command.number] = command.id, task
+        task.add_done_callback(lambda ended: self._forget(command.number, ended))
+        return self._outcome(entry, command, task)
+
+    def _forget(self, number: int, ended: asyncio.Task[None]) -> None:
+        if number in self._commands and self._commands[number][1] is ended:
+            del self._commands[number]
+
+    async def _outcome(self, entry: Entry, command: Command, task: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                task.cancel()
+                raise
+            raise TransientError(f"{entry.resource.name}: command {command.id} is superseded") from None
+
+    async def _carry_out(self, entry: Entry, command: Command) -> None:
         if entry.lab is None:
             await self._put(entry, wire.PATH_SETPOINT, setpoint_of(command), content_format=JSON)
             return

@@ -89,7 +89,7 @@ class Guard:
     """Stands before aiocoap's message layer, which remembers whatever reaches it.
 
     A stranger's request is answered by one stateless 4.03 and forgotten, a flood is dropped, and what makes the
-    library fail ends no listener. ``dropped`` and ``broken`` count.
+    library fail ends no listener. ``dropped`` and ``broken`` count. What nobody waits for any more is not sent again.
     """
 
     def __init__(self, manager: Any, sources: Sources | None) -> None:
@@ -98,7 +98,9 @@ class Guard:
         self._take = manager.dispatch_message
         self.dropped = 0
         self.broken = 0
+        self._send = manager.send_message
         manager.dispatch_message = self.dispatch
+        manager.send_message = self._unless_withdrawn
         interface = manager.message_interface
         for name in ("datagram_msg_received", "_received_datagram"):
             if hasattr(interface, name):
@@ -131,6 +133,24 @@ class Guard:
         except Exception as err:
             self.broken += 1
             logging.getLogger(__name__).debug("CoAP message from %s: %r", message.remote, err)
+
+    def withdraw(self, message: Any) -> None:
+        """Neither send it again nor, while it waits for another to the same peer, at all; aiocoap would do both."""
+        message.withdrawn = True
+        manager = self._manager
+        if manager._active_exchanges is None:
+            return
+        exchange = manager._active_exchanges.pop((message.remote, message.mid), None)
+        if exchange is not None:
+            exchange[1].cancel()
+            manager._continue_backlog(message.remote)
+        elif message.remote in manager._backlogs:
+            backlog = manager._backlogs[message.remote]
+            backlog[:] = [waiting for waiting in backlog if waiting[0] is not message]
+
+    def _unless_withdrawn(self, message: Any, monitor: Any) -> Any:
+        """A request whose peer's name was still being looked up comes here after it was given up."""
+        return None if getattr(message, "withdrawn", False) else self._send(message, monitor)
 
     def _forbid(self, message: Any) -> None:
         if message.mtype is not aiocoap.CON or not message.code.is_request() or message.remote.is_multicast_locally:
@@ -166,8 +186,9 @@ async def put(
 ) -> Any:
     """PUT and its answer, whatever its code. ``to``: the address of a message before, else "host:port".
 
-    ``seconds`` are the machine's. Raise ``TransientError`` when no answer comes in that time. Sending to the address
-    of an earlier message costs 0.15 ms less than to a text: keep the answer's ``remote``.
+    ``seconds`` are the machine's. Raise ``TransientError`` when no answer comes in that time; after that, and once
+    cancelled, it is not sent again. Sending to the address of an earlier message costs 0.15 ms less than to a text:
+    keep the answer's ``remote``.
     """
     message = aiocoap.Message(code=aiocoap.PUT, payload=payload, transport_tuning=Deadline(seconds), **options)
     if isinstance(to, str):
@@ -181,6 +202,9 @@ async def put(
             return await context.request(message, handle_blockwise=False).response
     except (aiocoap.error.Error, OSError, TimeoutError) as err:
         raise TransientError(f"CoAP {peer}: PUT /{path}: {_reason(err, seconds)}") from err
+    finally:
+        for guard in getattr(context, "guards", ()):
+            guard.withdraw(message)
 
 
 def _reason(err: Exception, seconds: float) -> str:
