@@ -26,6 +26,7 @@ class ActionDesk:
         self._hold_seq = 0
         # What each held before its last action.
         self._held_before: dict[int, tuple[Setting | None, int]] = {}
+        self._unwritten: list[ResourceState] = []
 
     def take_up(self) -> None:
         """Holds of before this start keep their order among new ones."""
@@ -36,7 +37,7 @@ class ActionDesk:
         self._held_before.pop(number, None)
 
     def act(self, action: Action, now: Instant) -> None:
-        """Send one chosen action and keep what follows from it."""
+        """Send one chosen action; ``write`` writes down what follows from it."""
         engine = self._engine
         if engine.ending:
             return
@@ -48,7 +49,15 @@ class ActionDesk:
         self._held_before[action.number] = (state.held, state.held_seq)
         latency_s = after.pending.latency_s if after.pending is not None else state.resource.latency_s
         engine.dispatcher.send(self._made(state, action.setting, action.source, action.target_w, command_id), latency_s)
-        engine.journal.save_hold(after)
+        self._unwritten.append(after)
+
+    def write(self) -> None:
+        """All that was sent, to the journal: beside the sending, never before it."""
+        engine = self._engine
+        engine.dispatcher.save()
+        for state in self._unwritten:
+            engine.journal.save_hold(state)
+        self._unwritten.clear()
 
     def resume(self, state: ResourceState, setting: Setting, now: Instant) -> None:
         """Say again what it was told before; until it shows, the command counts."""
@@ -65,6 +74,7 @@ class ActionDesk:
         after = after_action(state, action, command_id, now, state.held_seq)
         engine.states[number] = replace(after, switched_at=state.switched_at)
         engine.dispatcher.send(self._made(state, setting, action.source, target, command_id), state.resource.latency_s)
+        engine.dispatcher.save()
 
     def _made(
         self, state: ResourceState, setting: Setting, source: Source, target_w: float, command_id: int

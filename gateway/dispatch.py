@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -58,6 +58,7 @@ class Dispatcher:
         self._open: dict[int, _Open] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._once = Once(log)
+        self._unsaved: list[tuple[Command, float]] = []
         self._ended = False
         self.sent = 0
         self.again = 0
@@ -65,18 +66,24 @@ class Dispatcher:
         self.failed_count = 0
 
     def send(self, command: Command, latency_s: float) -> None:
-        """Put it on its way now. Its outcome comes by ``confirmed`` or by ``failed``."""
+        """Put it on its way now; ``save`` writes it down. Its outcome comes by ``confirmed`` or by ``failed``."""
         if self._ended:
             return
         before = self._open.get(command.number)
         now = self._clock.now()
-        if before is not None:
-            self._save(replace(before.command, state=CommandState.SUPERSEDED), now.wall)
         entry = _Open(command, latency_s, now.mono + latency_s)
         self._open[command.number] = entry
         self._put(entry)
-        self._save(entry.command, now.wall)
+        if before is not None:
+            self._unsaved.append((replace(before.command, state=CommandState.SUPERSEDED), now.wall))
+        self._unsaved.append((entry.command, now.wall))
         self._wake()
+
+    def save(self) -> None:
+        """Write down what was sent. Apart from ``send``, for the writing of one must not keep the next waiting."""
+        for command, wall in self._unsaved:
+            self._store.save_command(command, wall)
+        self._unsaved.clear()
 
     def confirmed(self, number: int, command_id: int) -> None:
         """A reading showed it."""
@@ -130,21 +137,31 @@ class Dispatcher:
         adapter = self._adapter_of(entry.command.number)
         if adapter is None:
             return
-        task = asyncio.get_running_loop().create_task(self._wire(adapter, entry.command))
+        try:
+            sending = adapter.send(entry.command)
+        except Exception as err:
+            self._not_sent(entry.command, err)
+            return
+        task = asyncio.get_running_loop().create_task(self._follow(sending, entry.command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _wire(self, adapter: FieldAdapter, command: Command) -> None:
+    async def _follow(self, sending: Awaitable[None], command: Command) -> None:
         try:
-            await adapter.send(command)
-        except TransientError as err:
-            log.debug("%s %s: %s", command.resource, command.setting, err)
+            await sending
         except Exception as err:
-            log.debug("%s: command %d", command.resource, command.id, exc_info=True)
-            reason = f"{type(err).__name__}: {err}"
-            self._once.say("write", command.number, f"{command.resource}: commands cannot be written: {reason}")
+            self._not_sent(command, err)
         else:
             self._once.over("write", command.number, f"{command.resource}: commands can be written again")
 
+    def _not_sent(self, command: Command, err: Exception) -> None:
+        if isinstance(err, TransientError):
+            log.debug("%s %s: %s", command.resource, command.setting, err)
+            return
+        log.debug("%s: command %d", command.resource, command.id, exc_info=err)
+        reason = f"{type(err).__name__}: {err}"
+        self._once.say("write", command.number, f"{command.resource}: commands cannot be written: {reason}")
+
     def _save(self, command: Command, wall: float) -> None:
+        self.save()
         self._store.save_command(command, wall)

@@ -157,9 +157,11 @@ class Engine:
         if before is None:
             return
         now = self.clock.now()
+        if reading.done > self.journal.newest_command_id:
+            self.journal.used_command_id(reading.done)
         after = after_reading(before, reading, now)
         waiting = self.dispatcher.waiting(number)
-        if waiting is not None and (reading.done >= waiting.id or shows(before.resource, waiting.setting, reading)):
+        if waiting is not None and (reading.done == waiting.id or shows(before.resource, waiting.setting, reading)):
             self.dispatcher.confirmed(number, waiting.id)
         self.states[number] = after
         if self.book.grants and _left_off(before, after):
@@ -244,12 +246,15 @@ class Engine:
         for decision in outcome.decisions:
             for action in decision.actions:
                 self.actions.act(action, now)
+        self.actions.write()
+        for decision in outcome.decisions:
             self.record(decision)
         self.wake()
 
     def act(self, action: Action, now: Instant) -> None:
         """Send one chosen action and keep what follows from it."""
         self.actions.act(action, now)
+        self.actions.write()
 
     def record(self, decision: Decision) -> Decision:
         """Number a decision, log its line, keep it."""

@@ -45,7 +45,7 @@ class EventDesk:
         else:
             book.put(event)
         engine.pass_now()
-        # The commands leave before the writer's thread is woken and competes for the interpreter.
+        # Commands that are not on the wire yet leave before the writer's thread competes for the interpreter.
         await asyncio.sleep(0)
         book.save(event, not refusal)
         said = f"opted out, {refusal}" if refusal else "cancelled" if event.cancelled else "opted in"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from gateway.site.command import Command
@@ -21,8 +22,11 @@ class FieldAdapter(Protocol):
     async def run(self) -> None:
         """Serve until cancelled. Raise only what a restart of this part can mend."""
 
-    async def send(self, command: Command) -> None:
-        """Put one command on the wire. Raise ``TransientError`` when it cannot be sent now."""
+    def send(self, command: Command) -> Awaitable[None]:
+        """Put one command on the wire, where the wire allows it before this returns; await what becomes of it.
+
+        Raise ``TransientError``, here or there, when it cannot be sent now.
+        """
 
     async def answer_rdr(self, number: int, answer: RdrAnswer) -> None:
         """Tell a device what became of an RDR that was pending."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from device_agents import protocol as wire
@@ -17,7 +17,7 @@ from gateway.clock import Clock
 from gateway.config.model import ControlConfig, DeviceConfig
 from gateway.errors import TransientError
 from gateway.field.base import SiteInputs
-from gateway.field.device_wire import rdr_answer_of, setpoint_of
+from gateway.field.device_wire import LabState, rdr_answer_of, setpoint_of
 from gateway.field.leases import Leases, turns_of
 from gateway.field.presence import Entry, Presence
 from gateway.site.command import Command
@@ -81,20 +81,22 @@ class MqttDevices:
             group.create_task(self._link.run())
             group.create_task(self._leases.keep())
 
-    async def send(self, command: Command) -> None:
-        """One command to its device; returns with the broker's PUBACK."""
+    def send(self, command: Command) -> Awaitable[None]:
+        """One command to its device: on the socket when this returns, awaited until the broker's PUBACK."""
         entry = self._entry(command.number)
         topic = f"{wire.PREFIX_DEVICE}{command.number}"
         self._presence.counters.commands += 1
         if entry.lab is None:
-            await self._link.publish(topic, setpoint_of(command))
-            return
+            return self._link.publish(topic, setpoint_of(command))
         if not self._link.up:
             raise TransientError(f"MQTT {self._link.settings.address} is down")
-        for frame in entry.lab.begin(command):
+        return self._send_lab(entry, entry.lab, topic, command)
+
+    async def _send_lab(self, entry: Entry, lab: LabState, topic: str, command: Command) -> None:
+        for frame in lab.begin(command):
             await self._link.publish(topic, frame)
-        entry.lab.told(command)
-        self._presence.told(entry, entry.lab.reading(self._clock.monotonic(), entry.resource.rated_w, command.id))
+        lab.told(command)
+        self._presence.told(entry, lab.reading(self._clock.monotonic(), entry.resource.rated_w, command.id))
 
     async def answer_rdr(self, number: int, answer: RdrAnswer) -> None:
         """What became of a pending RDR."""

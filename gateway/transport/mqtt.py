@@ -11,12 +11,14 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
+from paho.mqtt.client import MQTTMessage
 
 from gateway.clock import Clock
 from gateway.errors import OperatorError, TransientError
@@ -133,7 +135,6 @@ class MqttLink:
         self._on_down = on_down
         self._log = logger or logging.getLogger(__name__)
         self._client: Session | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
         self._faults: set[str] = set()
 
@@ -191,8 +192,9 @@ class MqttLink:
             self._backoff.reset()
             up = asyncio.create_task(self._announce()) if self._on_up is not None else None
             try:
-                async for message in client.messages:
-                    self._deliver(message)
+                # First what ``on_up`` says.
+                await asyncio.sleep(0)
+                await client.serve(self._deliver)
             finally:
                 if up is not None:
                     up.cancel()
@@ -217,18 +219,16 @@ class MqttLink:
         self._log.log(logging.WARNING if new else logging.DEBUG, "MQTT %s: %s: %s", self.settings.address, where, kind)
         self._log.debug("MQTT %s: %s", self.settings.address, where, exc_info=err)
 
-    def _deliver(self, message: aiomqtt.Message) -> None:
+    def _deliver(self, message: MQTTMessage) -> None:
         if message.retain:
             self.kept += 1
             self._log.debug("MQTT %s: a retained message on %s is not taken", self.settings.address, message.topic)
             return
-        payload = message.payload
-        body = payload if isinstance(payload, bytes) else b"" if payload is None else str(payload).encode()
-        if len(body) > LARGEST_MESSAGE:
+        if len(message.payload) > LARGEST_MESSAGE:
             self.oversized += 1
             return
         try:
-            self._on_message(str(message.topic), body)
+            self._on_message(message.topic, bytes(message.payload))
         except Exception as err:
             # A message must never end the session: the peer would send it again for ever.
             self._fault(f"message on {message.topic}", err)
@@ -237,26 +237,36 @@ class MqttLink:
     def up(self) -> bool:
         return self.state is LinkState.UP
 
-    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        """Return when the broker has it (QoS 1: its PUBACK). Raise ``TransientError`` when it has not."""
+    def publish(self, topic: str, payload: bytes, qos: int = 1) -> Coroutine[Any, Any, None]:
+        """On the socket when this returns; awaited it returns when the broker has it (QoS 1: its PUBACK).
+
+        Raise ``TransientError``, here or there, when it has not.
+        """
+        client, mid = self._put(topic, payload, qos)
+        return self._confirmed(client, mid, client.puback_of(mid) if qos else None)
+
+    def _put(self, topic: str, payload: bytes, qos: int) -> tuple[Session, int]:
         client = self._client
         if client is None or self.state is not LinkState.UP:
             raise TransientError(f"MQTT {self.settings.address} is down")
         try:
-            await client.publish(topic, payload, qos)
-        except (aiomqtt.MqttError, ValueError, TimeoutError, RuntimeError) as err:
+            return client, client.put(topic, payload, qos)
+        except (aiomqtt.MqttError, ValueError, RuntimeError) as err:
             raise TransientError(f"MQTT {self.settings.address}: {err}") from err
-        if client is not self._client and qos:
+
+    async def _confirmed(self, client: Session, mid: int, confirmation: asyncio.Event | None) -> None:
+        if confirmation is None:
+            return
+        try:
+            await client.wait_for_puback(mid, confirmation)
+        except aiomqtt.MqttError as err:
+            raise TransientError(f"MQTT {self.settings.address}: {err}") from err
+        if client is not self._client:
             raise TransientError(f"MQTT {self.settings.address}: the link broke before the broker had it")
 
     def post(self, topic: str, payload: bytes, qos: int = 1) -> None:
         """Publish without waiting; a failure is logged at DEBUG. For what is said again by its own protocol."""
-        task = asyncio.get_running_loop().create_task(self._post(topic, payload, qos))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _post(self, topic: str, payload: bytes, qos: int) -> None:
         try:
-            await self.publish(topic, payload, qos)
+            self._put(topic, payload, qos)
         except TransientError as err:
             self._log.debug("%s: %s", topic, err)

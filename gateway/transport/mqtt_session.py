@@ -5,23 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import aiomqtt
+from paho.mqtt.client import MQTT_ERR_SUCCESS, MQTTMessage
 
 T = TypeVar("T")
 
 
 class Session(aiomqtt.Client):
     """aiomqtt alone lets CONNECT, SUBSCRIBE and PUBLISH wait for 10 s on a socket that is gone, keeps that socket
-    where its own reading failed, and leaves the reason as an exception that nobody reads."""
+    where its own reading failed, and leaves the reason as an exception that nobody reads.
+
+    Between the socket and us it puts a queue, two tasks a message and a turn of the loop for each write. Here a
+    message is taken in the turn that read it, and what is published is written to the socket in the call.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._over = False
         self._in_thread = False  # aiomqtt's thread is in paho's connect(): the socket is that thread's alone
+        self._take: Callable[[MQTTMessage], None] | None = None
+        self._arrived: deque[MQTTMessage] = deque()
+        self._written_by_us = False
+        self._client.manual_ack_set(True)
         self._watched = self._disconnected
         self._watched.add_done_callback(self._broke)
 
@@ -53,6 +63,44 @@ class Session(aiomqtt.Client):
                 return await (asyncio.shield(fut) if isinstance(fut, asyncio.Future) else fut)
         except TimeoutError:
             raise aiomqtt.MqttError("the broker did not answer in time") from None
+
+    async def serve(self, take: Callable[[MQTTMessage], None]) -> None:
+        """Hand each message to ``take``, in order, until the session is over; raise the reason.
+
+        A message is acknowledged to the broker once ``take`` returned: the answer leaves before the receipt.
+        """
+        self._take = take
+        try:
+            self._hand_over()
+            await asyncio.wait((self._disconnected,))
+        finally:
+            self._take = None
+        reason = self._disconnected.exception()
+        raise aiomqtt.MqttError(str(reason or "the session is over")) from reason
+
+    def put(self, topic: str, payload: bytes, qos: int) -> int:
+        """Publish: what the socket takes is written in this call. Returns the message's number."""
+        self._written_by_us = True
+        try:
+            info = self._client.publish(topic, payload, qos)
+        finally:
+            self._written_by_us = False
+        if info.rc != MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
+        self._flush()
+        return info.mid
+
+    def puback_of(self, mid: int) -> asyncio.Event:
+        """Set when the broker has it, or when the session was released. Ask in the turn of ``put``."""
+        confirmation = self._pending_publishes[mid] = asyncio.Event()
+        return confirmation
+
+    async def wait_for_puback(self, mid: int, confirmation: asyncio.Event) -> None:
+        """Raise ``MqttError`` when it does not come in time."""
+        try:
+            await self._wait_for(confirmation.wait(), None)
+        finally:
+            self._pending_publishes.pop(mid, None)
 
     def release(self) -> None:
         """Who waits for a PUBACK of this session waits no more."""
@@ -108,6 +156,29 @@ class Session(aiomqtt.Client):
                 client.loop_read()
         except Exception as err:
             self._failed(err)
+        self._hand_over()
+
+    def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:
+        """Within paho's callback nothing can be published."""
+        self._arrived.append(message)
+
+    def _hand_over(self) -> None:
+        while self._take is not None and self._arrived:
+            message = self._arrived.popleft()
+            try:
+                self._take(message)
+            finally:
+                self._written_by_us = True
+                self._client.ack(message.mid, message.qos)
+                self._written_by_us = False
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write now what ``_written_by_us`` kept from the loop; the rest once the socket takes it."""
+        self._write()
+        sock: Any = self._client.socket()
+        if sock is not None and self._client.want_write() and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write)
 
     def _write(self) -> None:
         try:
@@ -127,7 +198,7 @@ class Session(aiomqtt.Client):
             super()._on_socket_close(client, userdata, sock)
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
-        if not self._in_thread and sock.fileno() >= 0:
+        if not (self._in_thread or self._written_by_us) and sock.fileno() >= 0:
             self._loop.add_writer(sock.fileno(), self._write)
 
     def _on_socket_unregister_write(self, client: Any, userdata: Any, sock: Any) -> None:
