@@ -191,7 +191,7 @@ class Agent:
         hello = Hello.decode(body)
         if hello.ema != self._ema or hello.boot < self._ema_boot:
             # Another EMA, or one whose memory was lost, counts its commands from the start.
-            self._newest = 0
+            self._forget_count()
         self._ema = hello.ema
         self._ema_boot = hello.boot
         self.heard()
@@ -211,7 +211,7 @@ class Agent:
             self.safe = True
             self.changed = True
             # Whoever speaks after this lease may count anew: a new EMA over CoAP says no hello.
-            self._newest = 0
+            self._forget_count()
             self._held_when_lost = self.held()
             self.to_safe()
         self.follow()
@@ -226,6 +226,11 @@ class Agent:
     def lease_left_ms(self) -> int:
         """Until the lease ends; 0 when it has."""
         return 0 if self.safe else max(self._lease_ms - (self._now_ms - self._heard_ms), 0)
+
+    def _forget_count(self) -> None:
+        """Of the commands carried out: said of another EMA's, ``done`` would confirm what never came."""
+        self._newest = 0
+        self.done = 0
 
     def _end_safe(self) -> None:
         self.safe = False

@@ -103,7 +103,7 @@ def confirmed(state: ResourceState, reading: Reading) -> bool:
     pending = state.pending
     if pending is None:
         return False
-    if reading.done >= pending.command_id:
+    if reading.done == pending.command_id:
         return True
     return read_back(replace(state, reading=reading))
 

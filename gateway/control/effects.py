@@ -104,7 +104,7 @@ def read_back(state: ResourceState) -> bool:
     reading = state.reading
     if pending is None or reading is None:
         return False
-    if reading.done >= pending.command_id:
+    if reading.done == pending.command_id:
         return True
     return reading.taken_at > pending.sent_at and shows(state.resource, pending.setting, reading)
 

@@ -129,6 +129,11 @@ class Journal(State):
         """A number that no command of this EMA ever had or will have (``numbers.py`` names the exceptions)."""
         return self._number(self._commands)
 
+    @property
+    def newest_command_id(self) -> int:
+        """No command has a greater number."""
+        return self._commands.newest
+
     def used_command_id(self, number: int) -> None:
         """A device says that it was given a command of that number: later ones are above it."""
         with self._lock:

@@ -65,6 +65,11 @@ class Numbers:
         self._closed = False
         self.beyond = False
 
+    @property
+    def newest(self) -> int:
+        """The last number that was given, or passed over."""
+        return self._next - 1
+
     def exhausted(self) -> bool:
         """Is no number left that is reserved on disk."""
         self.upto = max(self.upto, self._essential.reserved.get(self.name, 0))
