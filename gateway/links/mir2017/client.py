@@ -63,9 +63,10 @@ FOR_GOOD, FOR_NOW = range(400, 500), range(500, 600)
 
 
 class Step(StrEnum):
-    """Which answer of the set-up is waited for (wire reference, sections 1 and 2), by the message it answers."""
+    """Which answer of the set-up is waited for (wire reference, sections 1, 2 and 8), by the message it answers."""
 
     DOWN = "down"
+    CONNECT_REGISTRATION = "ConnectRegistration"  # profile emap1b
     QUERY_REGISTRATION = "QueryRegistration"
     CREATE_PARTY_REGISTRATION = "CreatePartyRegistration"
     REGISTER_REPORT = "RegisterReport"

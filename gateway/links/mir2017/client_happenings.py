@@ -109,6 +109,20 @@ class ThresholdReceived:
 
 
 @record
+class PriceReceived:
+    """A price: of a budget message (``budget`` says which: Initial, Incentive, Negotiation), or with a control event
+    (empty). ``price`` a ``unit``; W of what it is for, where they were said. Absolute: a double does no harm."""
+
+    event_id: int
+    budget: str
+    price: float
+    unit: str
+    current_w: float | None = None
+    threshold_w: float | None = None
+    capacity_w: float | None = None
+
+
+@record
 class MarginAcknowledged:
     """The EMS has a margin report."""
 
@@ -141,6 +155,7 @@ ClientHappening = (
     | DeviceControl
     | Dimming
     | ThresholdReceived
+    | PriceReceived
     | RdrAnswered
     | MarginAcknowledged
     | DeviceAcknowledged

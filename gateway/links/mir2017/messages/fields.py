@@ -184,6 +184,14 @@ class Fields:
     def number_or_none(self, key: str) -> int | float | None:
         return self.number(key) if self.given(key) else None
 
+    def flag(self, key: str) -> bool:
+        """True or false, written as such, as 1 and 0, or as text; false when it is not there."""
+        value = self._keys.get(key)
+        text = value.lower() if isinstance(value, str) else value
+        if text not in (None, True, False, "true", "false", "1", "0"):
+            raise self.wrong(key, "true or false")
+        return text in (True, "true", "1")
+
     def scalar(self, key: str) -> Scalar:
         """A name that may be text or a number: the lab never said which."""
         return self.text(key) if isinstance(self._keys.get(key), str) else self.number(key)
