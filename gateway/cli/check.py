@@ -62,7 +62,7 @@ def _summary(config: Config) -> dict[str, Any]:
         "hard_w": control.hard_w or None,
         "export_w": control.export_w if control.export_w >= 0 else None,
         "upstreams": [
-            {"name": u.name, "protocol": u.protocol, "host": u.host, "port": u.port, "mode": u.mode, "tls": u.tls}
+            {"name": u.name, "protocol": u.protocol, "host": u.host, "port": u.port_used, "mode": u.mode, "tls": u.tls}
             for u in config.upstream
         ],
         "site_broker": _broker(config),
@@ -101,7 +101,7 @@ def _summary_lines(config: Config) -> list[str]:
     for upstream in config.upstream:
         secured = "TLS" if upstream.tls else "no TLS"
         lines.append(
-            f"  upstream {upstream.name}: {upstream.protocol} {upstream.host}:{upstream.port}, {secured}, "
+            f"  upstream {upstream.name}: {upstream.protocol} {upstream.host}:{upstream.port_used}, {secured}, "
             f"DR mode {upstream.mode}"
         )
     for what, where in (("site broker", _broker(config)), ("site CoAP", _coap(config))):

@@ -65,9 +65,9 @@ def loads(text: str) -> Any:
 
 def try_broker(upstream: UpstreamConfig, password: str | None = None, timeout_s: float = BROKER_S) -> BrokerAnswer:
     """A TCP connection and an MQTT CONNECT, with a time-out; what became of it in one line."""
-    where = f"MQTT broker {upstream.host}:{upstream.port}"
+    where = f"MQTT broker {upstream.host}:{upstream.port_used}"
     try:
-        socket.create_connection((upstream.host, upstream.port), timeout_s).close()
+        socket.create_connection((upstream.host, upstream.port_used), timeout_s).close()
     except socket.gaierror:
         return BrokerAnswer(False, False, f"{where}: no such host; check the name, or give the IP")
     except TimeoutError:
@@ -96,7 +96,7 @@ def _mqtt_connect(upstream: UpstreamConfig, password: str | None, timeout_s: flo
     try:
         if upstream.tls:
             client.tls_set(upstream.ca_file or None, upstream.cert_file or None, upstream.key_file or None)
-        client.connect(upstream.host, upstream.port)
+        client.connect(upstream.host, upstream.port_used)
         client.loop_start()
         answered.wait(timeout_s)
     except (OSError, ValueError) as err:

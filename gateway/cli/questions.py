@@ -91,7 +91,7 @@ class Dialogue:
 
     def _reach(self, upstream: UpstreamConfig) -> UpstreamConfig | None:
         """Try the broker and tell; None: the operator wants to name another."""
-        tls = upstream.port == 8883
+        tls = upstream.port_used == 8883
         if tls or not is_loopback(upstream.host):
             tls = self._asker.yes("TLS to the broker?", tls)
         if tls:
@@ -190,7 +190,7 @@ class Dialogue:
         bind = self._asker.ask("This machine's IP in the devices' network?", broker.bind, _address)
         if "mqtt" in links:
             broker = replace(broker, bind=bind)
-            if upstream is not None and is_loopback(upstream.host) and upstream.port == broker.port:
+            if upstream is not None and is_loopback(upstream.host) and upstream.port_used == broker.port:
                 broker = replace(broker, port=SECOND_BROKER_PORT)
                 print(f"the EMS's broker has port 1883 here: ours for the devices is {SECOND_BROKER_PORT}")
         if "coap" in links:

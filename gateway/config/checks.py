@@ -80,9 +80,31 @@ def _upstream(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
     secret(upstream.key_file, (*at, "key_file"), notes)
     if upstream.host and not upstream.tls and not is_loopback(upstream.host):
         text = f"{upstream.host} is reached without TLS: limits, reports and the password can be read and changed"
-        notes.doubtful((*at, "tls"), f"{text} on the way; set tls = true", (*at, "host"))
-    if upstream.tls and upstream.port == 1883:
+        if upstream.protocol == "coap":
+            text = f"{upstream.host} is reached over plain CoAP: limits and reports can be read and changed on the way"
+            notes.doubtful((*at, "host"), f"{text}; use it in a network of your own")
+        else:
+            notes.doubtful((*at, "tls"), f"{text} on the way; set tls = true", (*at, "host"))
+    _upstream_coap(upstream, at, notes)
+    if upstream.tls and upstream.port_used == 1883:
         notes.doubtful((*at, "port"), "1883 is usually without TLS; 8883 is usual with tls = true")
+
+
+def _upstream_coap(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
+    """What only one of the protocols knows."""
+    coap = upstream.protocol == "coap"
+    modes = range(4) if coap else range(1, 5)
+    if upstream.mode not in modes and not notes.bad((*at, "mode")):
+        text = f"{upstream.mode} is no mode over {upstream.protocol}; choose one of {', '.join(map(str, modes))}"
+        notes.wrong((*at, "mode"), text, (*at, "protocol"))
+    for name in ("username", "password_file", "tls", "ca_file", "cert_file", "key_file") if coap else ():
+        if getattr(upstream, name):
+            notes.wrong((*at, name), "belongs to MQTT; over CoAP sources = [...] keeps strangers out")
+    for name in ("bind", "local_port", "sources") if not coap else ():
+        if getattr(upstream, name):
+            notes.wrong((*at, name), 'belongs to protocol = "coap"')
+    if upstream.bind:
+        host_name(upstream.bind, (*at, "bind"), notes)
 
 
 def _no_two(config: Config, notes: Notes) -> None:
@@ -144,7 +166,7 @@ def _site_broker(config: Config, notes: Notes) -> None:
             )
             notes.doubtful(at, text)
     for index, upstream in enumerate(config.upstream):
-        if upstream.port == broker.port and is_loopback(upstream.host):
+        if upstream.port_used == broker.port and is_loopback(upstream.host):
             text = f"{broker.port} is also the port of the EMS's broker on this machine (upstream[{index}])"
             notes.wrong(("site_broker", "port"), f"{text}; choose another", ("upstream", index, "port"))
 

@@ -22,7 +22,7 @@ def settings_of(config: UpstreamConfig, ema: EmaConfig, password: str | None) ->
     will = wire.Presence(ema.number).encode()
     return MqttSettings(
         host=config.host,
-        port=config.port,
+        port=config.port_used,
         client_id=f"smartema-gw{ema.number}-{config.name}",
         username=config.username or None,
         password=password,

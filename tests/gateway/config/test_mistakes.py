@@ -54,7 +54,10 @@ ONE_KEY = [
     ('[control]\nfuse_a = [16, "16", 16]', 'gateway.toml:2 control.fuse_a: "16" is a text; write a number'),
     ("[control]\ncap_w = 2020-01-01", "gateway.toml:2 control.cap_w: 2020-01-01 is a date; write a number"),
     ("[[device]]", "gateway.toml:1 device[0].number: is missing; the d of dev/<d>; unique below this EMA"),
-    ("[[upstream]]", "gateway.toml:1 upstream[0].host: is missing; address of the EMS's broker"),
+    (
+        "[[upstream]]",
+        "gateway.toml:1 upstream[0].host: is missing; address of the EMS's broker; coap: of the EMS itself",
+    ),
     (
         "[control]\nthreshold_w = 500\nhard_w = 400",
         "gateway.toml:3 control.hard_w: 400 is below threshold_w 500, which then never counts; "
@@ -82,9 +85,19 @@ ONE_KEY = [
 
 UPSTREAM = [
     # keys below [[upstream]] with host = "127.0.0.1" on line 2
-    ("mode = 5", "gateway.toml:3 upstream[0].mode: 5 is not known; choose 1, 2, 3 or 4"),
-    ('protocol = "coap"', 'gateway.toml:3 upstream[0].protocol: "coap" is not known; choose "mqtt"'),
-    ("port = 0", "gateway.toml:3 upstream[0].port: 0 is too small; 1 to 65535 is right"),
+    ("mode = 5", "gateway.toml:3 upstream[0].mode: 5 is not known; choose 0, 1, 2, 3 or 4"),
+    ("mode = 0", "gateway.toml:3 upstream[0].mode: 0 is no mode over mqtt; choose one of 1, 2, 3, 4"),
+    (
+        'protocol = "coap"\nmode = 4',
+        "gateway.toml:4 upstream[0].mode: 4 is no mode over coap; choose one of 0, 1, 2, 3",
+    ),
+    (
+        'protocol = "coap"\ntls = true',
+        "gateway.toml:4 upstream[0].tls: belongs to MQTT; over CoAP sources = [...] keeps strangers out",
+    ),
+    ("local_port = 5683", 'gateway.toml:3 upstream[0].local_port: belongs to protocol = "coap"'),
+    ('protocol = "amqp"', 'gateway.toml:3 upstream[0].protocol: "amqp" is not known; choose "mqtt" or "coap"'),
+    ("port = -1", "gateway.toml:3 upstream[0].port: -1 is too small; 1 to 65535, or 0 is right"),
     (
         'timezone = "Asia/Soul"',
         'gateway.toml:3 upstream[0].timezone: "Asia/Soul" is no known time zone; did you mean Asia/Seoul?',
@@ -352,8 +365,8 @@ WARNINGS = [
         "read and changed on the way; set tls = true",
     ),
     (
-        '[[upstream]]\nhost = "10.0.0.1"\ntls = true\n' + MQTT,
-        "gateway.toml:1 upstream[0].port: 1883 is usually without TLS; 8883 is usual with tls = true",
+        '[[upstream]]\nhost = "10.0.0.1"\nport = 1883\ntls = true\n' + MQTT,
+        "gateway.toml:3 upstream[0].port: 1883 is usually without TLS; 8883 is usual with tls = true",
     ),
     (
         '[control]\nhard_w = 1\n[site_broker]\nbind = "192.168.1.1"\n' + MQTT,

@@ -1,0 +1,84 @@
+"""Questions over CoAP as the lab's EMAs put them: text/plain, no token while one is under way, blocks where a
+message outgrows a datagram, confirmable or not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gateway.transport.coap import Deadline  # isort: skip
+import aiocoap
+import aiocoap.error
+from aiocoap import interfaces
+
+from gateway.errors import TransientError
+
+TEXT = 0
+LARGEST_DATAGRAM = 1024  # what goes beyond goes in blocks of that
+
+
+class _Confirmable(Deadline):
+    """Sent again within its deadline."""
+
+
+class _Once(aiocoap.Unreliable):
+    """Non-confirmable: sent once."""
+
+
+def short_tokens(context: aiocoap.Context) -> None:
+    """Let a question of ``ask`` go without a token where none to the same peer is under way: its answer is then known
+    by the message id, as in the lab's frames. Blocks and observations always have a token."""
+    for tokens in context.request_interfaces:
+        _patch(tokens)
+
+
+def _patch(tokens: Any) -> None:
+    request, numbered = tokens.request, tokens.next_token
+    short = False
+
+    def short_request(pipe: Any) -> None:
+        nonlocal short
+        message = pipe.request
+        plain = isinstance(message.transport_tuning, _Confirmable | _Once) and message.opt.block1 is None
+        short = plain and (b"", message.remote) not in (tokens.outgoing_requests or ())
+        request(pipe)
+
+    def next_token() -> bytes:
+        nonlocal short
+        wanted, short = short, False
+        return b"" if wanted else bytes(numbered())
+
+    tokens.request, tokens.next_token = short_request, next_token
+
+
+async def ask(
+    context: aiocoap.Context,
+    to: interfaces.EndpointAddress | str,
+    path: str,
+    payload: bytes,
+    seconds: float,
+    confirmable: bool = True,
+) -> Any:
+    """PUT and its answer, whatever its code. ``to``: the address of a message before, else "host:port".
+
+    ``seconds`` are the machine's. Raise ``TransientError`` when no answer comes in that time.
+    """
+    tuning = _Confirmable(seconds) if confirmable else _Once()
+    message = aiocoap.Message(code=aiocoap.PUT, payload=payload, content_format=TEXT, transport_tuning=tuning)
+    if isinstance(to, str):
+        message.set_request_uri(f"coap://{to}/{path}", set_uri_host=False)
+    else:
+        message.remote = to
+        message.opt.uri_path = tuple(path.split("/"))
+    try:
+        async with asyncio.timeout(seconds):
+            return await context.request(message, handle_blockwise=len(payload) > LARGEST_DATAGRAM).response
+    except (aiocoap.error.Error, OSError, TimeoutError) as err:
+        raise TransientError(f"CoAP {to}: PUT /{path}: {reason(err, seconds)}") from err
+
+
+def reason(err: Exception, seconds: float) -> str:
+    """Why there is no answer, for one line of the log."""
+    if isinstance(err, (TimeoutError, aiocoap.error.ConRetransmitsExceeded)):
+        return f"no answer within {seconds:.3g} s"
+    return str(err.__cause__ or "") or str(err) or type(err).__name__

@@ -1,0 +1,225 @@
+"""An EMS's session over CoAP (wire reference, section 3): PUT on everything, events pushed, pulled or observed.
+
+Cannot do: notice by itself that the EMS is gone; the session's deadlines do. An observation that the EMS forgot (it
+was restarted) is renewed within ``RENEW_S``, and at once when an answer comes after one was missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from gateway.transport.coap import GuardedSite, Sources, host_port  # isort: skip
+import aiocoap
+import aiocoap.error
+import aiocoap.resource
+from aiocoap.resource import PathCapable
+
+from gateway.clock import Clock
+from gateway.config.model import UpstreamConfig
+from gateway.errors import TransientError
+from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.client_happenings import ClientOutput, SessionUp
+from gateway.links.mir2017.coap import messages as coap
+from gateway.links.mir2017.coap.client import Client
+from gateway.transport.coap_ask import ask, short_tokens
+from gateway.transport.coap_shared import CoapHub, Lease
+from gateway.upstream.carrier import Hooks
+
+OBSERVE, NONE = 2, 3
+# The machine's seconds: an EMS answers within milliseconds, after its commit.
+ANSWER_S = 4.0
+RENEW_S = 30.0
+AGAIN_S = 2.0
+MOST_WAITING = 64
+LARGEST_REQUEST = 4096
+
+
+class CoapCarrier:
+    """The EMS at one address. ``serve`` (host, port): where it reaches us."""
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        client: Client,
+        hub: CoapHub,
+        serve: tuple[str, int],
+        clock: Clock,
+        hooks: Hooks,
+        logger: logging.Logger,
+    ) -> None:
+        self.reconnects = 0
+        self.oversized = 0
+        self._config = config
+        self._client = client
+        self._hub = hub
+        self._serve = serve
+        self._clock = clock
+        self._hooks = hooks
+        self._log = logger
+        self._lease: Lease | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._observing: asyncio.Task[None] | None = None
+        self._missing = False
+        self._renew = asyncio.Event()
+        self.observed = 0  # notifications
+
+    @property
+    def address(self) -> str:
+        return host_port(self._config.host, self._config.port_used)
+
+    @property
+    def up(self) -> bool:
+        return self._lease is not None
+
+    @property
+    def state(self) -> str:
+        return "up" if self.up else "down"
+
+    async def run(self) -> None:
+        """Serve and ask until cancelled. Raise ``OperatorError`` when our own address is taken."""
+        site = GuardedSite(await self._sources())
+        for path in (coap.Down.PUSHED_EVENT, coap.Down.THRESHOLD):
+            if path is not coap.Down.PUSHED_EVENT or self._config.mode != NONE:
+                site.add_resource([str(path)], _Written(self, str(path)))
+        site.add_resource(["gw", str(self._client.ema)], _Tree(self, f"gw/{self._client.ema}"))
+        self._lease = await self._hub.open(site, *self._serve)
+        short_tokens(self._lease.context)
+        try:
+            await self._hooks.up()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            lease, self._lease = self._lease, None
+            for task in list(self._tasks):
+                task.cancel()
+            self._hooks.down()
+            with contextlib.suppress(Exception):
+                await lease.close()
+
+    async def _sources(self) -> Sources:
+        """Who may write to us: those configured, else the EMS alone."""
+        if self._config.sources:
+            return Sources(self._config.sources)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                found = await loop.getaddrinfo(self._config.host, None)
+                return Sources(sorted({str(entry[4][0]) for entry in found}))
+            except OSError as err:
+                self._log.debug("%s: %s: %s", self._config.name, self._config.host, err)
+                await self._clock.sleep(AGAIN_S)
+
+    # What goes out
+
+    def post(self, send: wire.Send) -> None:
+        """Ask, and hand the answer to the client when it comes."""
+        if self._lease is None:
+            return
+        if len(self._tasks) >= MOST_WAITING:
+            self._log.debug("%s: /%s waits for its turn: %d are under way", self.address, send.topic, len(self._tasks))
+        self._spawn(self._post(send))
+
+    async def publish(self, send: wire.Send) -> None:
+        """Ask and wait for the answer. Raise ``TransientError`` when there is none."""
+        if self._lease is None:
+            raise TransientError(f"CoAP {self.address}: no socket")
+        await ask(self._lease.context, self.address, send.topic, send.body, ANSWER_S, self._config.confirmable)
+
+    async def _post(self, send: wire.Send) -> None:
+        assert self._lease is not None
+        try:
+            answer = await ask(
+                self._lease.context, self.address, send.topic, send.body, ANSWER_S, self._config.confirmable
+            )
+        except TransientError as err:
+            self._missing = True
+            self._log.debug("%s", err)
+            return
+        if self._missing:
+            self._missing = False
+            self._renew.set()
+        failure = "" if answer.code.is_successful() else f"{answer.code} {answer.payload[:64]!r}"
+        self._take(self._client.answered(send, answer.payload, failure))
+
+    # What comes in
+
+    def written(self, path: str, body: bytes) -> Any:
+        """The EMS PUTs."""
+        if len(body) > LARGEST_REQUEST:
+            self.oversized += 1
+            return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
+        right, outputs = self._client.requested(path, body)
+        self._take(outputs)
+        return aiocoap.Message(code=aiocoap.CHANGED if right else aiocoap.BAD_REQUEST)
+
+    def _take(self, outputs: list[ClientOutput]) -> None:
+        self._hooks.take(outputs)
+        if self._config.mode == OBSERVE and self._observing is None and any(isinstance(o, SessionUp) for o in outputs):
+            self._observing = self._spawn(self._observe())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _observe(self) -> None:
+        """Observe, again and again."""
+        try:
+            while self._lease is not None:
+                self._renew.clear()
+                try:
+                    await self._one_observation(self._lease.context)
+                except (aiocoap.error.Error, OSError, TimeoutError) as err:
+                    self._log.debug("%s: observing %s: %r", self._config.name, self._client.observes, err)
+                    await self._clock.sleep(self._clock.patience(AGAIN_S))
+        finally:
+            self._observing = None
+
+    async def _one_observation(self, context: aiocoap.Context) -> None:
+        message = aiocoap.Message(code=aiocoap.GET, observe=0)
+        message.set_request_uri(f"coap://{self.address}/{self._client.observes}", set_uri_host=False)
+        request = context.request(message, handle_blockwise=False)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                first = await request.response
+            if not first.code.is_successful() or first.opt.observe is None:
+                raise aiocoap.error.NotObservable
+            self._notified(first)
+            request.observation.register_callback(self._notified, _suppress_deprecation=True)
+            request.observation.register_errback(lambda _: self._renew.set(), _suppress_deprecation=True)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._renew.wait()
+        finally:
+            if not request.observation.cancelled:
+                request.observation.cancel()
+
+    def _notified(self, message: Any) -> None:
+        if message.payload != coap.INITIAL:
+            self.observed += 1
+        self._take(self._client.notified(message.payload))
+
+
+class _Written(aiocoap.resource.Resource):
+    """A resource of ours that the EMS PUTs."""
+
+    def __init__(self, carrier: CoapCarrier, path: str) -> None:
+        super().__init__()
+        self._carrier = carrier
+        self._path = path
+
+    async def needs_blockwise_assembly(self, request: Any) -> bool:
+        return False
+
+    async def render_put(self, request: Any) -> Any:
+        if request.opt.block1 is not None and (request.opt.block1.more or request.opt.block1.block_number):
+            return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
+        return self._carrier.written("/".join((self._path, *request.opt.uri_path)), request.payload)
+
+
+class _Tree(_Written, PathCapable):
+    """``gw/<n>`` and all below it: one for every device that may come."""
