@@ -113,36 +113,59 @@ async def test_ems_restarted(tmp_path: Path, mosquitto: Mosquitto) -> None:
         assert len(numbers) == len(set(numbers))
 
 
-async def test_site_broker_killed(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    site_port = free_port()
-    ema = Ema(tmp_path / "ema", tables(mosquitto.port, site_port))
+@pytest.mark.parametrize("outage_s", [0.0, pytest.param(60.0, marks=pytest.mark.soak)])
+async def test_site_broker_killed(tmp_path: Path, mosquitto: Mosquitto, outage_s: float) -> None:
+    """Our own, which the daemon starts again at once; and, for long, one that is not ours and stays away."""
+    own = not outage_s
+    there = Mosquitto(tmp_path / "site-broker")
+    site_port = free_port() if own else there.port
+    site = {"port": site_port, "anonymous": True} if own else {"host": "127.0.0.1", "port": site_port}
+    ema = Ema(tmp_path / "ema", {**tables(mosquitto.port, site_port), "site_broker": site})
     ems = EmsBeside(tmp_path / "ems", mosquitto.port)
     agents = Agents()
-    async with closing(agents, ema, ems):
-        await ems.start()
-        await ema.start()
-        for number in DEVICES:
-            agents.mqtt(site_port, agents.lamp(number), period_s=0.5)
-        await ema.present(*DEVICES)
-        await ema.registered()
-        await until(lambda: agents.watts == 720, 30, "all lamps shine")
-        connected = {n: agents.runners[n].link.reconnects for n in DEVICES}
+    try:
+        if not own:
+            await there.start()
+        async with closing(agents, ema, ems):
+            await ems.start()
+            await ema.start()
+            for number in DEVICES:
+                agents.mqtt(site_port, agents.lamp(number), period_s=0.5)
+            await ema.present(*DEVICES)
+            await ema.registered()
+            await until(lambda: agents.watts == 720, 30, "all lamps shine")
+            connected = {n: agents.runners[n].link.reconnects for n in DEVICES}
 
-        os.kill(int((ema.state_dir / "broker" / "pid").read_text()), signal.SIGKILL)
-        # An event comes while no device can be reached: it is taken, and carried out when they are back.
-        event = await ems.event(400)
-        await ems.answered(event)
-        await until(lambda: agents.watts <= 400, 60, "the limit holds once the devices are back")
-        status = await ema.shows(
-            lambda s: s["power_w"] <= 400 and sum(d["present"] for d in s["devices"]) == 12, "back"
-        )
-        broker = next(part for part in status["field"] if part["name"] == "site broker")
-        assert broker["running"]
-        assert broker["starts"] == 2
-        assert all(agents.runners[n].link.reconnects > connected[n] for n in DEVICES)
-        assert status["restarts"] == {}, "no part failed with the broker"
-        await ems.ems.cancel_event(event.id)
-        await until(lambda: agents.watts == 720, 60, "everything returns")
-        await ema.shows(lambda s: s["outbox"]["waiting"] == 0 and s["outbox"]["lost"] == 0, "all is acknowledged")
-        stored = ems.stored()
-        assert stored == sorted(set(stored))
+            if own:
+                os.kill(int((ema.state_dir / "broker" / "pid").read_text()), signal.SIGKILL)
+            else:
+                there.kill()
+            # An event comes while no device can be reached: it is taken, and carried out when they are back.
+            event = await ems.event(400)
+            await ems.answered(event)
+            if not own:
+                await asyncio.sleep(outage_s)  # the length of the outage is the test's input
+                status = await ema.status()
+                assert status["upstreams"][0]["state"] == "up", "the EMS's side does not notice"
+                assert status["restarts"] == {}
+                await there.start()
+            await until(lambda: agents.watts <= 400, 60, "the limit holds once the devices are back")
+            status = await ema.shows(
+                lambda s: s["power_w"] <= 400 and sum(d["present"] for d in s["devices"]) == 12, "back"
+            )
+            if own:
+                broker = next(part for part in status["field"] if part["name"] == "site broker")
+                assert broker["running"]
+                assert broker["starts"] == 2
+            assert all(agents.runners[n].link.reconnects > connected[n] for n in DEVICES)
+            assert status["restarts"] == {}, "no part failed with the broker"
+            await ems.ems.cancel_event(event.id)
+            await until(lambda: agents.watts == 720, 60, "everything returns")
+            await ema.shows(lambda s: s["outbox"]["waiting"] == 0 and s["outbox"]["lost"] == 0, "all is acknowledged")
+            stored = ems.stored()
+            assert stored == sorted(set(stored))
+            await agents.stop()
+            await quiet(ema, ems)
+            assert not any(d.connected for d in ems.book.devices.values())
+    finally:
+        there.stop()
