@@ -12,15 +12,20 @@ from gateway.clock import Clock
 from headend.ems.errors import Refused, Unknown
 from headend.ems.head import Head
 from headend.ems.records import Loaded
+from headend.ems.refusals import Refusals
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Change, Delivery, Device, DeviceCommand, Ema, Event, Rdr
-from headend.ems.store import Store
+from headend.ems.store import Store, cannot_ever
+
+Thing = Ema | Device | Rdr | DeviceCommand | tuple[int, Delivery]
 
 # An event that is over is still in memory (shown, its late answers taken) for a day.
 EVENT_MEMORY_S = 86_400.0
 # Readings of devices and last-seen times reach the disk within this time, many changes as one write; reports and
 # events at once. Of the machine's clock: it spares the disk, whatever the site's clock does.
 FLUSH_S = 0.2
+# What could not be written is written again after this.
+AGAIN_S = 2.0
 
 
 class Book:
@@ -31,6 +36,7 @@ class Book:
         self.store = store
         self.clock = clock
         self.log = log
+        self.refusals = Refusals(clock, log)
         self.heads: dict[str, Head] = {}
         self.on_change: list[Callable[[Change], None]] = []
         self.emas: dict[str, Ema] = {}
@@ -40,7 +46,8 @@ class Book:
         self.limits: dict[str, float] = {}
         self.rdr: dict[tuple[str, int], Rdr] = {}
         self.wake: Callable[[], None] = lambda: None
-        self._dirty: dict[object, object] = {}
+        self.closed = False
+        self._dirty: dict[object, Thing] = {}
         self._flusher: asyncio.TimerHandle | None = None
 
     def load(self, loaded: Loaded) -> None:
@@ -49,8 +56,11 @@ class Book:
         self.devices = loaded.devices
         self.events = loaded.events
         self.limits = loaded.limits
-        for ema, _ in self.devices:
-            self.device_count[ema] = self.device_count.get(ema, 0) + 1
+        for name, _ in self.devices:
+            self.device_count[name] = self.device_count.get(name, 0) + 1
+        for ema in self.emas.values():
+            if ema.measured_at is not None:  # by the EMA's clock, which may have been ahead
+                ema.measured_at = min(ema.measured_at, self.wall)
 
     @property
     def wall(self) -> float:
@@ -79,31 +89,34 @@ class Book:
 
     # Saying and saving
 
-    def dirty(self, thing: Ema | Device | Rdr | DeviceCommand | tuple[int, Delivery]) -> None:
+    def dirty(self, thing: Thing) -> None:
         """To be saved with the next flush; many changes of one thing become one write."""
-        match thing:
-            case Ema():
-                key: object = thing.name
-            case Device():
-                key = ("device", thing.ema, thing.id)
-            case Rdr():
-                key = ("rdr", thing.id)
-            case DeviceCommand():
-                key = ("command", thing.id)
-            case (event_id, delivery):
-                key = ("delivery", event_id, delivery.ema)
-        if not self._dirty:
-            self._flusher = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
-        self._dirty[key] = thing
+        self._later({_key(thing): thing}, FLUSH_S)
+
+    def _later(self, things: dict[object, Thing], seconds: float) -> None:
+        if self._flusher is None:
+            self._flusher = asyncio.get_running_loop().call_later(seconds, self.flush)
+        self._dirty.update(things)
 
     def flush(self) -> None:
         """Hand what changed to the writer."""
         if self._flusher is not None:
             self._flusher.cancel()
             self._flusher = None
-        if self._dirty:
-            things, self._dirty = list(self._dirty.values()), {}
-            self.store.save(things)
+        if not self._dirty:
+            return
+        things, self._dirty = self._dirty, {}
+
+        def stored(_: None, error: Exception | None) -> None:
+            if error is None or self.closed:
+                return
+            if not cannot_ever(error):
+                self._later(things, AGAIN_S)
+            elif len(things) > 1:  # one of them is at fault: the others are to be kept
+                for thing in things.values():
+                    self.store.save([thing])
+
+        self.store.save(things.values(), stored)
 
     def changed(self, kind: str, ema: str | None, data: object) -> None:
         """Tell whoever looks. ``data``: a dictionary, or an object of ``state``."""
@@ -136,6 +149,20 @@ class Book:
             elif ema.connected:
                 unknown.append(ema.name)
         return watts, unknown
+
+
+def _key(thing: Thing) -> object:
+    match thing:
+        case Ema():
+            return thing.name
+        case Device():
+            return "device", thing.ema, thing.id
+        case Rdr():
+            return "rdr", thing.id
+        case DeviceCommand():
+            return "command", thing.id
+        case (event_id, delivery):
+            return "delivery", event_id, delivery.ema
 
 
 def check_watts(field: str, watts: float) -> float:

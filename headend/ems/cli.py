@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  smartema ems -c ems.toml\n"
         "  smartema ems event --value 800 --from now --for 10m --to gw/1\n"
         "  smartema ems list emas\n"
+        "  smartema ems status\n"
         "  smartema ems cancel 17"
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="a TOML file with the options below (_ for -)")
@@ -83,6 +84,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     listing = command("list", "list what the EMS knows", "list emas")
     listing.add_argument("what", choices=LISTS)
     listing.add_argument("--ema", metavar="GW", help="only of this EMA (devices, rdr, commands)")
+    command("status", "show links, counters, what was refused and why", "status")
     control = command("control", "switch or dim a device", "control gw/1 4 off")
     control.add_argument("ema", metavar="GW", help="gw/1")
     control.add_argument("device", type=int, help="the d of dev/<d>")

@@ -107,8 +107,31 @@ def _list(client: EmsClient, args: argparse.Namespace) -> Answer:
     return found, _table(found, _COLUMNS[args.what])
 
 
+def _status(client: EmsClient, args: argparse.Namespace) -> Answer:
+    found = client.get("/status")
+    reports = found["reports"]
+    lines = [
+        f"smartema {found['version']}, since {shown(found['started_at'], None)}, RDR policy {found['rdr_policy']}",
+        *(_link_line(link) for link in found["links"]),
+        f"EMAs {found['emas']['used']} of {found['emas']['most']}, {found['connected']} connected; "
+        f"devices {found['devices']['used']} of {found['devices']['most']}",
+        f"reports {reports['stored']} stored, {reports['duplicates']} came again, {reports['rejected']} rejected, "
+        f"{reports['deferred']} put off, {reports['waiting']} writes wait",
+        f"database: {found['database'] or 'writes work'}",
+    ]
+    if found["refused"]:
+        lines += [f"refused {found['refused']}:", *_table(found["refusals"], "who count why")]
+    return found, lines
+
+
+def _link_line(link: dict[str, Any]) -> str:
+    counts = f"{link['reconnects']} reconnects, {link['refused']} refused, {link['oversized']} too large"
+    words = f"{link['name']} {link['address']} {'up' if link['up'] else 'down'}: {counts}"
+    return f"{words}, {link['kept']} retained and not taken"
+
+
 _COLUMNS = {
-    "emas": "name protocol state power_w limit_w event_id opt age_s devices",
+    "emas": "name protocol state power_w limit_w event_id opt age_s devices rejected",
     "devices": "ema id kind connected on dimming watt priority",
     "rdr": "id ema number watts state by why",
     "commands": "id ema number action by state why",
@@ -151,4 +174,5 @@ _COMMANDS: dict[str, Callable[[EmsClient, argparse.Namespace], Answer]] = {
     "list": _list,
     "control": _control,
     "limit": _limit,
+    "status": _status,
 }

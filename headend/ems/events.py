@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from gateway.clock import EARLIEST_TRUSTED_WALL
 from headend.ems.book import EVENT_MEMORY_S, Book, check_watts
 from headend.ems.errors import Conflict, Refused, Unknown
 from headend.ems.head import EventBody, Head
@@ -30,10 +33,18 @@ class EventDesk:
         self._book = book
         self._last = 0
         self._polled: dict[str, float] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     def load(self, last_event: int) -> None:
         """Ids go on after ``last_event``; what was not answered is due when its EMA is heard of."""
         self._last = last_event
+
+    def _next_id(self) -> int:
+        """Seconds since 2025, or one more than the last: EMAs remember ids, so none is used twice, not even by a
+        database that was erased, pruned or restored from an older copy."""
+        now = self._book.clock.now()
+        self._last = max(self._last + 1, int(now.wall - EARLIEST_TRUSTED_WALL) if now.trusted else 0)
+        return self._last
 
     # What an operator does
 
@@ -49,9 +60,8 @@ class EventDesk:
         start, end = self._span(start, end)
         everyone = targets == EVERYONE
         names = self._names(targets)
-        self._last += 1
         now = book.wall
-        event = Event(self._last, 0, start, end, float(round(value_w)), everyone, False, now, by, now, end)
+        event = Event(self._next_id(), 0, start, end, float(round(value_w)), everyone, False, now, by, now, end)
         event.deliveries = {name: Delivery(name) for name in names}
         await book.store.save_now(event)
         book.events[event.id] = event
@@ -67,54 +77,51 @@ class EventDesk:
         targets: Sequence[str] | str | None = None,
     ) -> Event:
         """The same event with a higher modification. Raise ``Refused``, ``Unknown`` or ``Conflict``."""
-        book = self._book
-        event = self._open(event_id)
-        watts = event.value_w if value_w is None else float(round(check_watts("value_w", value_w)))
-        first, last = event.start, event.end
-        if start is not None or end is not None:
-            first, last = self._span(event.start if start is None else start, event.end if end is None else end)
-        names = self._names(targets) if targets is not None else None
-        before = (event.modification, event.value_w, event.start, event.end, event.planned_end, event.cancelled)
-        event.modification += 1
-        event.value_w, event.start, event.end, event.planned_end = watts, first, last, max(last, event.planned_end)
-        event.changed_at = book.wall
-        if names is not None:
-            event.everyone = targets == EVERYONE
-            for name in names:
-                event.deliveries.setdefault(name, Delivery(name)).removed = False
-            for name, delivery in event.deliveries.items():
-                delivery.removed = name not in names and not event.everyone
-        self._renew(event)
-        await self._keep(event, before)
-        self._send_new(event)
-        return event
+        async with self._one_at_a_time:
+            event = self._open(event_id)
+            watts = event.value_w if value_w is None else float(round(check_watts("value_w", value_w)))
+            first, last = event.start, event.end
+            if start is not None or end is not None:
+                first, last = self._span(event.start if start is None else start, event.end if end is None else end)
+            planned = max(last, event.planned_end)
+            new = self._next_form(event, value_w=watts, start=first, end=last, planned_end=planned)
+            if targets is not None:
+                names = self._names(targets)
+                new.everyone = targets == EVERYONE
+                for name in names:
+                    new.deliveries.setdefault(name, Delivery(name)).removed = False
+                for name, delivery in new.deliveries.items():
+                    delivery.removed = name not in names and not new.everyone
+            return await self._take(event, new)
 
     async def cancel(self, event_id: int) -> Event:
         """End = Start: who was told of it is told that it is none. Raise ``Unknown`` or ``Conflict``."""
-        event = self._open(event_id)
-        before = (event.modification, event.value_w, event.start, event.end, event.planned_end, event.cancelled)
-        event.modification += 1
-        event.cancelled = True
-        event.changed_at = self._book.wall
-        self._renew(event)
-        await self._keep(event, before)
+        async with self._one_at_a_time:
+            event = self._open(event_id)
+            return await self._take(event, self._next_form(event, cancelled=True))
+
+    def _next_form(self, event: Event, **changes: object) -> Event:
+        deliveries = {name: replace(delivery) for name, delivery in event.deliveries.items()}
+        more = {"modification": event.modification + 1, "changed_at": self._book.wall, "deliveries": deliveries}
+        return replace(event, **{**changes, **more})  # type: ignore[arg-type]
+
+    async def _take(self, event: Event, new: Event) -> Event:
+        """To disk, then in force: what cannot be kept did not happen, and nobody is told of it before."""
+        await self._book.store.save_now(new)
+        for name in ("modification", "start", "end", "value_w", "everyone", "cancelled", "changed_at", "planned_end"):
+            setattr(event, name, getattr(new, name))
+        for name, delivery in new.deliveries.items():
+            event.deliveries.setdefault(name, delivery).removed = delivery.removed
+        for delivery in event.deliveries.values():
+            delivery.attempts, delivery.due = 0, 0.0
+            self._book.dirty((event.id, delivery))
         self._send_new(event)
         return event
-
-    async def _keep(self, event: Event, before: tuple[int, float, float, float, float, bool]) -> None:
-        """To disk; what cannot be kept did not happen."""
-        try:
-            await self._book.store.save_now(event)
-        except Exception:
-            (event.modification, event.value_w, event.start, event.end, event.planned_end, event.cancelled) = before
-            raise
 
     def _open(self, event_id: int) -> Event:
         event = self._book.events.get(event_id)
         if event is None:
-            if 0 < event_id <= self._last:
-                raise Conflict("id", f"event {event_id} is over")
-            raise Unknown("id", f"event {event_id} is not known")
+            raise Unknown("id", f"event {event_id} is not known, or was over a day ago")
         state = event.state(self._book.wall)
         if state in ("ended", "cancelled"):
             raise Conflict("id", f"event {event_id} is {'over' if state == 'ended' else 'cancelled'} already")
@@ -174,10 +181,6 @@ class EventDesk:
     def forget_polls(self, name: str) -> None:
         """A new session: whether it polls is seen anew."""
         self._polled.pop(name, None)
-
-    def _renew(self, event: Event) -> None:
-        for delivery in event.deliveries.values():
-            delivery.attempts, delivery.due = 0, 0.0
 
     def _send_new(self, event: Event) -> None:
         """To all that can be reached now: by one message when everybody is meant and nobody is left out."""
@@ -247,23 +250,22 @@ class EventDesk:
             return self.body(event, delivery)
         return None
 
-    def answered(self, ema: Ema, event_id: int, modification: int | None, opt_in: bool) -> str:
-        """Its opt. ``modification`` None: not said, the last one sent. Returns why it was of no use, or nothing."""
+    def answered(self, ema: Ema, event_id: int, modification: int | None, opt_in: bool) -> tuple[Delivery | None, str]:
+        """Its opt. ``modification`` None: not said, the last one sent. Returns the delivery, which is to be saved, or
+        why the opt is of no use."""
         event = self._book.events.get(event_id)
         delivery = event.deliveries.get(ema.name) if event is not None else None
         if event is None or delivery is None or delivery.sent is None:
-            return f"event {event_id} was never sent to it"
+            return None, f"event {event_id} was never sent to it"
         answered = delivery.sent if modification is None else modification
         if answered > delivery.sent:
-            return f"event {event_id} has no modification {answered}"
-        if delivery.answered is not None and answered < delivery.answered:
-            return ""
-        delivery.answered = answered
-        delivery.opt = "in" if opt_in else "out"
-        delivery.answered_at = self._book.wall
-        self._book.dirty((event.id, delivery))
-        self._changed(event)
-        return ""
+            return None, f"event {event_id} has no modification {answered}"
+        if delivery.answered is None or answered >= delivery.answered:
+            delivery.answered = answered
+            delivery.opt = "in" if opt_in else "out"
+            delivery.answered_at = self._book.wall
+            self._changed(event)
+        return delivery, ""
 
     def tick(self) -> float | None:
         """Send what is due again; monotonic seconds of the next (None: nothing waits)."""

@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from headend.ems.view_types import LinkView
+
+# What became of something that an EMA keeps until it is answered.
+TAKEN = 200
+# Never: to say it again is in vain.
+CANNOT, NOT_SERVED = 400, 403
+# Not now (the database is busy, the disk is full): it is to be said again.
+NOT_NOW = 503
+
 
 @dataclass(frozen=True, slots=True)
 class EventBody:
@@ -26,6 +35,9 @@ class Head(Protocol):
     def up(self) -> bool:
         """Is there a session."""
 
+    def link(self) -> LinkView:
+        """How its session is."""
+
     def push(self, ema: str, event: EventBody) -> None:
         """Tell one EMA of an event."""
 
@@ -37,6 +49,12 @@ class Head(Protocol):
 
     def acknowledge_report(self, ema: str, request_id: str) -> None:
         """The report is on disk."""
+
+    def refuse_report(self, ema: str, request_id: str, code: int, why: str) -> None:
+        """The report is not taken, now (``NOT_NOW``) or ever."""
+
+    def acknowledge_opt(self, ema: str, code: int) -> None:
+        """Its oldest CreatedEvent without an answer is on disk (``TAKEN``), or never will be."""
 
     def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
         """The device's coming or going is on disk."""

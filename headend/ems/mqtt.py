@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.clock import Clock
 from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.messages import modules
 from gateway.links.mir2017.server import Server
 from gateway.transport.mqtt import MqttLink, MqttSettings, Tls
@@ -20,11 +21,13 @@ from headend.ems.head import EventBody
 from headend.ems.service import EmsService
 from headend.ems.settings import EmsSettings, parse_address, secret
 from headend.ems.state import Device
+from headend.ems.view_types import LinkView
 
 NAME = "mqtt"
-# An event's RequestID is made of its id and modification, so that an answer says which one it means.
+# An event's RequestID is made of its id and modification, so that an answer says which one it means, and stays below
+# 2**31: what an EMA that keeps 32 bits can say.
 REQUEST_STEP = 4096
-LARGEST_REQUEST = 2**53
+REQUEST_IDS = 2**19
 LONGEST_REASON = 200
 
 
@@ -39,22 +42,32 @@ class MqttHead:
         self._service = service
         self._log = log
         self.server = Server(
-            zone=wire.zone_named(settings.zone), duration_ms=settings.duration_ms, most_emas=settings.most_emas
+            zone=wire.zone_named(settings.zone),
+            duration_ms=settings.duration_ms,
+            admit=lambda number: service.admits(wire.ema_name(number)),
+            opts_at_once=False,
         )
-        self.link = MqttLink(
+        self.broker = MqttLink(
             mqtt_settings(settings), clock, rng, self._received, on_up=self._up, on_down=self._down, logger=log
         )
         service.attach(self)
 
     async def run(self) -> None:
-        await self.link.run()
+        await self.broker.run()
 
     @property
     def up(self) -> bool:
-        return self.link.up
+        return self.broker.up
+
+    def link(self) -> LinkView:
+        """For pages and scripts."""
+        link = self.broker
+        return LinkView(
+            NAME, link.up, link.settings.address, link.reconnects, link.kept, link.oversized, self.server.refused
+        )
 
     async def _up(self) -> None:
-        self._log.info("MQTT %s: serving EMAs", self.link.settings.address)
+        self._log.info("MQTT %s: serving EMAs", self.broker.settings.address)
         self._service.link_changed(self)
 
     def _down(self) -> None:
@@ -62,14 +75,14 @@ class MqttHead:
 
     def _post(self, sends: Iterable[wire.Send]) -> None:
         for send in sends:
-            self.link.post(send.topic, send.body, send.qos)
+            self.broker.post(send.topic, send.body, send.qos)
 
     # What EMAs say
 
     def _received(self, topic: str, body: bytes) -> None:
         for output in self.server.received(topic, body):
             if isinstance(output, wire.Send):
-                self.link.post(output.topic, output.body, output.qos)
+                self.broker.post(output.topic, output.body, output.qos)
             else:
                 self._happened(output)
 
@@ -78,20 +91,22 @@ class MqttHead:
         match happening:
             case h.Reported(ema, request_id, report):
                 self._reported(wire.ema_name(ema), request_id, report)
+            case h.ReportRefused(ema, request_id, reason):
+                service.intake.refused(wire.ema_name(ema), f"report {request_id}: {reason}")
             case h.Polled(ema):
                 service.polled(wire.ema_name(ema), NAME)
             case h.MarginReported(ema, margin):
-                service.margin(wire.ema_name(ema), NAME, margin.power, margin.margin)
+                service.intake.margin(wire.ema_name(ema), NAME, margin.power, margin.margin)
             case h.EventAnswered(ema, event_id, request_id, opt_in):
                 known, modification = divmod(request_id, REQUEST_STEP)
-                answered = modification if known == event_id else None
+                answered = modification if known == event_id % REQUEST_IDS else None
                 service.answered(wire.ema_name(ema), NAME, event_id, answered, opt_in)
             case h.DeviceConnected(_, text):
-                service.device(_device(text, True), NAME, acknowledge=True)
+                service.intake.device(_device(text, True), NAME, acknowledge=True)
             case h.DeviceDisconnected(_, text):
-                service.device(_device(text, False), NAME, acknowledge=True)
+                service.intake.device(_device(text, False), NAME, acknowledge=True)
             case h.DeviceInfo(_, text):
-                service.device(_device(text, True), NAME)
+                service.intake.device(_device(text, True), NAME)
             case h.RdrAsked(ema, number, watts):
                 service.asked(wire.ema_name(ema), NAME, number, watts)
             case h.EmaRegistering(ema):
@@ -103,10 +118,10 @@ class MqttHead:
             case h.EmaDisconnected(ema):
                 service.disconnected(wire.ema_name(ema))
             case h.FieldModuleReported(_, phase, module):
-                service.device(_module(module, phase), NAME)
+                service.intake.device(_module(module, phase), NAME)
             case h.MeterReported(_, meter):
-                service.device(_meter(meter), NAME)
-            case h.Refused(topic, reason):
+                service.intake.device(_meter(meter), NAME)
+            case Refused(topic, reason):
                 service.refuse(topic, reason)
 
     def _reported(self, name: str, request_id: int, report: wire.UpdateReport) -> None:
@@ -130,7 +145,8 @@ class MqttHead:
             "storage_w": report.storage,
         }
         at = report.time_ms / 1000 if report.time_ms is not None else None
-        self._service.reported(name, NAME, str(request_id), at, power, devices)
+        order = wire.split_request_id(request_id)
+        self._service.intake.reported(name, NAME, str(request_id), at, power, devices, order)
 
     # What the EMS says
 
@@ -146,6 +162,12 @@ class MqttHead:
 
     def acknowledge_report(self, ema: str, request_id: str) -> None:
         self._post(self.server.acknowledge_report(_number(ema), int(request_id)))
+
+    def refuse_report(self, ema: str, request_id: str, code: int, why: str) -> None:
+        self._post(self.server.refuse_report(_number(ema), int(request_id), code, why))
+
+    def acknowledge_opt(self, ema: str, code: int) -> None:
+        self._post(self.server.acknowledge_opt(_number(ema), code))
 
     def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
         self._post(self.server.acknowledge_device(_number(ema), number, connected))
@@ -196,7 +218,7 @@ def _event(event: EventBody) -> wire.DistributeEvent:
         start=event.start,
         end=event.end,
         value=round(event.value_w),
-        request_id=(event.id * REQUEST_STEP + event.modification) % LARGEST_REQUEST,
+        request_id=event.id % REQUEST_IDS * REQUEST_STEP + event.modification,
     )
 
 

@@ -1,15 +1,22 @@
-"""Reverse DR: a device asks its power back, and the EMS answers by its policy, at once and with the reason."""
+"""Reverse DR: a device asks its power back, and the EMS answers by its policy, with the reason.
+
+A grant counts once it is on disk, and only then it is told: one that cannot be written is a denial.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from headend.ems.book import Book
 from headend.ems.errors import Conflict, Refused, Unknown
 from headend.ems.settings import POLICIES
-from headend.ems.state import Ema, Rdr
+from headend.ems.state import Ema, Event, Rdr
 
 TOTAL = "total"
+# An EMA waits 2 s by default; a grant that took longer to write finds nobody who waits.
+WRITTEN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,8 @@ class _Hold:
 
 
 class RdrDesk:
-    """Answers requests. ``limit``: grant while the EMA's and the total limit have room for it, else deny."""
+    """Answers requests. ``limit``: grant while the EMA's and the total limit have room for it; without a limit, while
+    no event of ours asks anything of the EMA. Else deny."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
@@ -57,7 +65,10 @@ class RdrDesk:
             book.wake()
             return
         granted, why = self._judge(ema, number, watts)
-        self._answer(rdr, granted, why, f"policy {self.policy}")
+        if granted:
+            self._grant(rdr, why, f"policy {self.policy}")
+        else:
+            self._settle(rdr, "denied", why, f"policy {self.policy}")
 
     def _judge(self, ema: Ema, number: int, watts: float) -> tuple[bool, str]:
         if self.policy == "deny":
@@ -67,7 +78,7 @@ class RdrDesk:
         book = self._book
         own, total = book.limits.get(ema.name), book.limits.get(TOTAL)
         if own is None and total is None:
-            return False, f"no limit is set for {ema.name} or in total, so there is nothing to grant from"
+            return self._without_limit(ema)
         now = book.wall
         self._holds = {key: hold for key, hold in self._holds.items() if hold.until > now}
         others = {key: hold for key, hold in self._holds.items() if key != (ema.name, number)}
@@ -90,30 +101,78 @@ class RdrDesk:
             return False, f"{watts:.0f} W asked, {max(left, 0):.0f} W left ({words})"
         return True, f"{watts:.0f} W of {left:.0f} W left ({words})"
 
-    def answer(self, rdr_id: int, granted: bool, by: str) -> Rdr:
-        """By hand, within the deadline. Raise ``Unknown`` or ``Conflict``."""
-        for rdr in self._book.rdr.values():
-            if rdr.id == rdr_id:
-                self._answer(rdr, granted, f"{'granted' if granted else 'denied'} by {by}", by)
-                return rdr
-        if 0 < rdr_id <= self._last:
-            raise Conflict("id", f"RDR {rdr_id} is answered already")
-        raise Unknown("id", f"RDR {rdr_id} is not known")
+    def _without_limit(self, ema: Ema) -> tuple[bool, str]:
+        """What we asked of it is held; beyond that it knows its own fuse, and holds it whatever is granted."""
+        event = self._event(ema)
+        if event is not None:
+            how = f"smartema ems limit {ema.name} W"
+            return False, f"event {event.id} asks {event.value_w:.0f} W; no limit says what may be granted ({how})"
+        return True, f"no event asks anything of {ema.name}, no limit is set; it holds its own hard limit"
 
-    def _answer(self, rdr: Rdr, granted: bool, why: str, by: str) -> None:
+    def _event(self, ema: Ema) -> Event | None:
+        """The strictest that runs for it and that it did not opt out of."""
+        wall = self._book.wall
+        running = [
+            event
+            for event in self._book.events.values()
+            if event.state(wall) == "running"
+            and (delivery := event.deliveries.get(ema.name)) is not None
+            and not delivery.removed
+            and delivery.opt != "out"
+        ]
+        return min(running, key=lambda event: event.value_w, default=None)
+
+    async def answer(self, rdr_id: int, granted: bool, by: str) -> Rdr:
+        """By hand, within the deadline; what became of it. Raise ``Unknown`` or ``Conflict``."""
+        waiting = {rdr.id: rdr for key, rdr in self._book.rdr.items() if key in self._deadlines}
+        rdr = waiting.get(rdr_id)
+        if rdr is None:
+            if 0 < rdr_id <= self._last:
+                raise Conflict("id", f"RDR {rdr_id} is answered already")
+            raise Unknown("id", f"RDR {rdr_id} is not known")
+        if not granted:
+            self._settle(rdr, "denied", f"denied by {by}", by)
+            return rdr
+        settled = asyncio.Event()
+        self._grant(rdr, f"granted by {by}", by, settled.set)
+        await settled.wait()
+        return rdr
+
+    def _grant(self, rdr: Rdr, why: str, by: str, settled: Callable[[], None] = lambda: None) -> None:
+        """To disk, then to the EMA. Held from now on, so that nothing is granted twice meanwhile."""
+        book, key = self._book, (rdr.ema, rdr.number)
+        self._deadlines.pop(key, None)
+        book.rdr[key] = rdr
+        before = self._holds.get(key)
+        self._holds[key] = _Hold(rdr.watts, book.wall + book.settings.rdr_hold_s)
+        asked = book.clock.monotonic()
+
+        def stored(_: None, error: Exception | None) -> None:
+            late = book.clock.monotonic() - asked > book.clock.patience(WRITTEN_S)
+            if error is None and not late:
+                self._settle(rdr, "granted", why, by)
+            else:
+                if before is None:
+                    self._holds.pop(key, None)
+                else:
+                    self._holds[key] = before
+                reason = "the EMS wrote the grant too late" if error is None else "the EMS cannot write the grant now"
+                self._settle(rdr, "denied", reason, by)
+            settled()
+
+        book.store.save([replace(rdr, state="granted", why=why, by=by, answered_at=book.wall)], stored)
+
+    def _settle(self, rdr: Rdr, state: str, why: str, by: str) -> None:
         book = self._book
         key = (rdr.ema, rdr.number)
         book.rdr.pop(key, None)
         self._deadlines.pop(key, None)
-        rdr.state, rdr.why, rdr.by, rdr.answered_at = "granted" if granted else "denied", why, by, book.wall
-        if granted:
-            self._holds[key] = _Hold(rdr.watts, book.wall + book.settings.rdr_hold_s)
-        else:
-            self._holds.pop(key, None)
-        book.dirty(rdr)
+        rdr.state, rdr.why, rdr.by, rdr.answered_at = state, why, by, book.wall
+        if not book.closed:
+            book.dirty(rdr)
         head = book.heads.get(book.emas[rdr.ema].protocol)
         if head is not None and head.up:
-            head.answer_rdr(rdr.ema, rdr.number, granted, why)
+            head.answer_rdr(rdr.ema, rdr.number, state == "granted", why)
         book.log.info("RDR %s dev/%d: %s: %s", rdr.ema, rdr.number, rdr.state, why)
         book.changed("rdr", rdr.ema, rdr)
 
@@ -122,5 +181,5 @@ class RdrDesk:
         now = self._book.clock.monotonic()
         for key, deadline in list(self._deadlines.items()):
             if deadline <= now:
-                self._answer(self._book.rdr[key], False, "nobody answered in time", "policy manual")
+                self._settle(self._book.rdr[key], "denied", "nobody answered in time", "policy manual")
         return min(self._deadlines.values(), default=None)

@@ -162,6 +162,8 @@ def load(connection: Connection, since: float) -> Loaded:
         ema = loaded.emas.get(row["ema"])
         if ema is not None:
             ema.reports, ema.duplicates = row["stored"], row["duplicates"]
+    for ema in loaded.emas.values():
+        _newest_power(connection, ema)
     for row in connection.execute(sql.select(rows.DeviceRow.__table__)).mappings():
         values = {("on" if name == "is_on" else name): value for name, value in row.items()}
         loaded.devices[row["ema"], row["id"]] = Device(**values)
@@ -179,6 +181,17 @@ def load(connection: Connection, since: float) -> Loaded:
     sent = sql.update(rows.CommandRow).where(rows.CommandRow.state == "sent")
     connection.execute(sent.values(state="failed", why="the EMS was restarted before it was confirmed"))
     return loaded
+
+
+def _newest_power(connection: Connection, ema: Ema) -> None:
+    """A report is on disk before what was made of it: after kill -9 the newest one counts."""
+    sample = rows.SampleRow
+    query = sql.select(sample.__table__).where(sample.ema == ema.name).order_by(sample.at.desc()).limit(1)
+    row = connection.execute(query).mappings().first()
+    if row is not None and (ema.measured_at is None or row["at"] > ema.measured_at):
+        ema.measured_at = row["at"]
+        for name in ("power_w", "threshold_w", "margin_w", "generate_w", "storage_w"):
+            setattr(ema, name, row[name])
 
 
 def load_events(connection: Connection, *where: Any, most: int | None = None) -> list[Event]:

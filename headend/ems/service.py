@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import zlib
-from collections.abc import Sequence
 from typing import Any
 
 from gateway.clock import Clock
@@ -14,20 +11,17 @@ from headend.ems.book import EVENT_MEMORY_S, Book, check_watts
 from headend.ems.commands import CommandDesk
 from headend.ems.errors import Refused
 from headend.ems.events import EventDesk
-from headend.ems.head import Head
+from headend.ems.head import CANNOT, TAKEN, Head
+from headend.ems.intake import Intake
 from headend.ems.rdr import TOTAL, RdrDesk
-from headend.ems.records import NewReport
 from headend.ems.settings import EmsSettings
-from headend.ems.state import Device, Ema, Event, Mode
+from headend.ems.state import Ema, Event, Mode
 from headend.ems.store import Store
 
 # An EMA reports every 10 s by default and says good-bye by its last will; one that is silent for this long is gone.
 SILENT_S = 120.0
 PRUNE_EVERY_S = 3600.0
 LONGEST_SLEEP_S = 30.0
-# A report dated further ahead, or further back than any outbox reaches, is filed under the time it came.
-FUTURE_S = 3600.0
-PAST_S = 60 * 86_400.0
 
 
 class EmsService:
@@ -39,17 +33,15 @@ class EmsService:
         self.events = EventDesk(self.book)
         self.rdr = RdrDesk(self.book)
         self.commands = CommandDesk(self.book)
-        self.refused = 0
-        self.deferred = 0
-        self._wanted: set[str] = set()
-        self._report_due: dict[str, float] = {}  # monotonic seconds; an EMA of mode 3 sends none unasked
-        self._refusers: set[str] = set()
+        self.intake = Intake(self.book, self.commands, self.seen)
+        self.started_at = 0.0
         self._woken = asyncio.Event()
         self.book.wake = self._woken.set
         self._prune_at = 0.0
 
     async def start(self) -> None:
         """Take up what the store holds."""
+        self.started_at = self.book.wall
         loaded = await self.book.store.load(self.book.wall - EVENT_MEMORY_S)
         self.book.load(loaded)
         self.events.load(loaded.last_event)
@@ -58,6 +50,7 @@ class EmsService:
 
     async def stop(self) -> None:
         self.book.flush()
+        self.book.closed = True
 
     async def run(self) -> None:
         """Send again, meet deadlines, write through, until cancelled."""
@@ -117,6 +110,7 @@ class EmsService:
             return
         ema.connected, ema.last_seen = False, self.book.wall
         self.events.forget_polls(name)
+        self.intake.session_begins(name)
         self.book.dirty(ema)
 
     def registered(self, name: str, ven_id: str, protocol: str) -> None:
@@ -155,10 +149,14 @@ class EmsService:
         self.book.changed("ema", ema.name, ema)
         self.log.info("%s is gone: %s", ema.name, why)
 
+    def admits(self, name: str) -> bool:
+        """Is it known, or is there room for one more."""
+        return name in self.book.emas or len(self.book.emas) < self.book.settings.most_emas
+
     def _ema(self, name: str, protocol: str) -> Ema | None:
         ema = self.book.emas.get(name)
         if ema is None:
-            if len(self.book.emas) >= self.book.settings.most_emas:
+            if not self.admits(name):
                 self.refuse(name, f"most_emas: {self.book.settings.most_emas} EMAs are known already")
                 return None
             ema = self.book.emas[name] = Ema(name)
@@ -171,135 +169,31 @@ class EmsService:
         if ema is None:
             return
         event = self.events.polled(ema)
-        # Until the report is here: neither the question nor its answer is sure to arrive.
-        now = self.book.clock.monotonic()
-        due = self._report_due.setdefault(name, now + self.book.settings.report_s / 2)
-        wanted = event is None and (name in self._wanted or now >= due)
-        if wanted:
-            self._report_due[name] = now + self.book.settings.report_s / 2
-        self.book.heads[protocol].answer_poll(name, event, wanted)
+        self.book.heads[protocol].answer_poll(name, event, self.intake.ask_with_poll(name, event is None))
 
     def want_report(self, name: str) -> None:
         """Ask for a report with the answer to its next poll (DR mode 3). Raise ``Unknown``."""
-        self.book.ema(name)
-        self._wanted.add(name)
+        self.intake.want(name)
 
     def answered(self, name: str, protocol: str, event_id: int, modification: int | None, opt_in: bool) -> None:
-        """Its opt to an event."""
-        ema = self.seen(name, protocol)
-        if ema is not None:
-            useless = self.events.answered(ema, event_id, modification, opt_in)
-            if useless:
-                self.refuse(name, useless)
-
-    def reported(
-        self,
-        name: str,
-        protocol: str,
-        request_id: str,
-        at: float | None,
-        power: dict[str, float | None],
-        devices: Sequence[Device] = (),
-    ) -> None:
-        """A report: stored once, acknowledged after its commit, and acknowledged again when it came again.
-
-        ``power``: ``power_w threshold_w margin_w generate_w storage_w``. A report that was kept through an outage
-        goes into the series by its own time, and does not replace what is known of now.
-        """
+        """Its opt to an event: acknowledged after the commit; refused where it belongs to no event that it was sent."""
         ema = self.seen(name, protocol)
         if ema is None:
             return
-        self._wanted.discard(name)
-        self._report_due[name] = self.book.clock.monotonic() + self.book.settings.report_s
-        wall = self.book.wall
-        when = at if at is not None and wall - PAST_S <= at <= wall + FUTURE_S else wall
-        watts = power.get("power_w")
-        sample = {"ema": name, "at": when, **power} if watts is not None else None
-        lines = [[d.number, d.on, d.dimming, d.watt, d.priority] for d in devices]
-        said = json.dumps(lines, separators=(",", ":"))
-        mark = round(at * 1000) if at is not None else zlib.crc32(f"{sorted(power.items())}{said}".encode())
-        report = NewReport(name, request_id, mark, when, wall, said, sample)
         head = self.book.heads[protocol]
+        delivery, useless = self.events.answered(ema, event_id, modification, opt_in)
+        if delivery is None:
+            self.refuse(name, useless)
+            head.acknowledge_opt(name, CANNOT)
+            return
 
-        def stored(fresh: bool | None, error: Exception | None) -> None:
-            if error is not None:
-                return
-            if fresh:
-                ema.reports += 1
+        def stored(_: None, error: Exception | None) -> None:
+            if error is None:
+                head.acknowledge_opt(name, TAKEN)
             else:
-                ema.duplicates += 1
-            head.acknowledge_report(name, request_id)
+                self.book.dirty((event_id, delivery))
 
-        if not self.book.store.add_report(report, stored):
-            self.deferred += 1
-            return
-        if watts is not None and (ema.measured_at is None or when >= ema.measured_at):
-            self._power(ema, when, power)
-        if ema.measured_at is None or when >= ema.measured_at:
-            for device in devices:
-                self.device(device, protocol)
-                if device.watt is None and (name, device.id) in self.book.devices:
-                    self.book.devices[name, device.id].watt = None  # the report says: not known
-
-    def margin(self, name: str, protocol: str, power_w: float, margin_w: float) -> None:
-        """Its power and what is left under its limit."""
-        ema = self.seen(name, protocol)
-        if ema is None:
-            return
-        values: dict[str, float | None] = {
-            "power_w": power_w,
-            "threshold_w": power_w + margin_w,
-            "margin_w": margin_w,
-            "generate_w": ema.generate_w,
-            "storage_w": ema.storage_w,
-        }
-        self.book.store.add_sample({"ema": name, "at": self.book.wall, **values})
-        self._power(ema, self.book.wall, values)
-
-    def _power(self, ema: Ema, at: float, values: dict[str, float | None]) -> None:
-        for key, value in values.items():
-            setattr(ema, key, value)
-        ema.measured_at = at
-        self.book.dirty(ema)
-        self.book.changed("power", ema.name, {"at": at, **values})
-
-    def device(self, device: Device, protocol: str, acknowledge: bool = False) -> None:
-        """A device came, went, changed, or stood in a report. What is None in it is as before.
-
-        ``acknowledge``: its head tells the EMA, after the commit.
-        """
-        book = self.book
-        if self.seen(device.ema, protocol) is None:
-            return
-        key = (device.ema, device.id)
-        known = book.devices.get(key)
-        if known is None:
-            if book.device_count.get(device.ema, 0) >= book.settings.most_devices:
-                self.refuse(device.ema, f"most_devices: it has {book.settings.most_devices} devices already")
-                return
-            book.device_count[device.ema] = book.device_count.get(device.ema, 0) + 1
-            known = book.devices[key] = Device(device.ema, device.id)
-        before = (known.connected, known.on, known.dimming, known.watt, known.priority, known.details)
-        for name in ("kind", "number", "on", "dimming", "watt", "priority"):
-            value = getattr(device, name)
-            if value is not None and value != "":
-                setattr(known, name, value)
-        known.details = {**known.details, **device.details}
-        known.connected = device.connected
-        known.updated_at = book.wall
-        if acknowledge and device.number is not None:
-            head, number = book.heads[protocol], device.number
-
-            def stored(_: None, error: Exception | None) -> None:
-                if error is None:
-                    head.acknowledge_device(device.ema, number, device.connected)
-
-            book.store.save([known], stored)
-        else:
-            book.dirty(known)
-        self.commands.reported(known)
-        if before != (known.connected, known.on, known.dimming, known.watt, known.priority, known.details):
-            book.changed("device", device.ema, known)
+        self.book.store.save([(event_id, delivery)], stored)
 
     def asked(self, name: str, protocol: str, number: int, watts: float) -> None:
         """A device of it asks its power back."""
@@ -308,13 +202,13 @@ class EmsService:
             self.rdr.asked(ema, number, watts)
 
     def refuse(self, who: str, why: str) -> None:
-        """Something that a peer must not: counted, and logged once a peer."""
-        self.refused += 1
-        level = logging.DEBUG
-        if who not in self._refusers and len(self._refusers) < self.book.settings.most_emas:
-            self._refusers.add(who)
-            level = logging.WARNING
-        self.log.log(level, "refused from %s: %s", who, why)
+        """Something that a peer must not."""
+        self.book.refusals.add(who, why)
+
+    @property
+    def refused(self) -> int:
+        """How much of what peers said was not taken."""
+        return self.book.refusals.total
 
     # What operators set
 
@@ -336,8 +230,12 @@ class EmsService:
         ema = self.book.ema(name)
         if mode not in tuple(Mode):
             raise Refused("mode", f"{mode!r} is none of {', '.join(Mode)}")
-        ema.mode = Mode(mode)
-        await self.book.store.save_now(ema)
+        before, ema.mode = ema.mode, Mode(mode)
+        try:
+            await self.book.store.save_now(ema)
+        except Exception:
+            ema.mode = before
+            raise
         self.book.changed("ema", name, ema)
         self._woken.set()
         return ema

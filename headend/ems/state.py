@@ -17,7 +17,11 @@ class Mode(StrEnum):
 
 @dataclass(slots=True)
 class Ema:
-    """One EMA. ``connected`` follows its session and its last will, ``last_seen`` each message."""
+    """One EMA. ``connected`` follows its session and its last will, ``last_seen`` each message.
+
+    ``measured_at``: of the power, by the EMA's clock, but never later than it came. ``rejected``: reports that were
+    refused for good, since the start.
+    """
 
     name: str
     ven_id: str = ""
@@ -34,6 +38,7 @@ class Ema:
     measured_at: float | None = None
     reports: int = 0
     duplicates: int = 0
+    rejected: int = 0
 
 
 @dataclass(slots=True)

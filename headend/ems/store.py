@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from gateway.errors import OperatorError
@@ -164,6 +164,12 @@ class Store:
     async def prune(self, reports_before: float, samples_before: float) -> int:
         """Remove what is older, a bounded number of rows a call; how many went."""
         return await self.writer.run(lambda connection: records.prune(connection, reports_before, samples_before))
+
+
+def cannot_ever(error: Exception) -> bool:
+    """Is what was to be written at fault, so that it fails each time. Anything else (busy, full, broken, a fault of
+    ours) may work later."""
+    return isinstance(error, DataError | OverflowError | UnicodeError)
 
 
 def _nothing(_result: object, _error: Exception | None) -> None:

@@ -1,146 +1,15 @@
-"""What pages and scripts are shown, made of the ``Book``. Times in wall seconds (UTC), W; None is "not known"."""
+"""What pages and scripts are shown, made of the ``Book``."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 from headend.ems.book import Book
 from headend.ems.events import EventDesk
 from headend.ems.rdr import TOTAL
 from headend.ems.state import Device, Ema, Event
+from headend.ems.view_types import Alarm, DeliveryView, DeviceView, EmaView, EventView, Flow, Overview
 
 # A site may need a pass and its devices' latency to come under a limit; then it is an alarm.
 OVER_FOR_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class EmaView:
-    """One row of the EMAs. ``limit_w``: what it says it holds; ``own_limit_w``: what the EMS grants up to.
-
-    ``opt``: in, out, or empty, to the running event. ``age_s``: since it was last heard of.
-    """
-
-    name: str
-    ven_id: str
-    protocol: str
-    connected: bool
-    mode: str
-    polls: bool
-    power_w: float | None
-    limit_w: float | None
-    margin_w: float | None
-    generate_w: float | None
-    storage_w: float | None
-    measured_at: float | None
-    own_limit_w: float | None
-    event_id: int | None
-    event_w: float | None
-    opt: str
-    last_seen: float | None
-    age_s: float | None
-    devices: int
-    reports: int
-    duplicates: int
-    registered_at: float | None
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceView:
-    """One device, battery, panel, recloser, load or meter."""
-
-    ema: str
-    id: str
-    number: int | None
-    kind: str
-    connected: bool
-    on: bool | None
-    dimming: int | None
-    watt: float | None
-    priority: int | None
-    updated_at: float | None
-    details: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryView:
-    """An event at one EMA. ``state``: waiting, sent, answered, unanswered, not needed."""
-
-    ema: str
-    state: str
-    opt: str
-    removed: bool
-    sent: int | None
-    attempts: int
-    sent_at: float | None
-    answered: int | None
-    answered_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventView:
-    """One event. ``targets``: the EMAs that are meant now; ``everyone``: also those that come later."""
-
-    id: int
-    modification: int
-    state: str
-    start: float
-    end: float
-    value_w: float
-    everyone: bool
-    targets: list[str]
-    created_at: float
-    created_by: str
-    changed_at: float
-    opted_in: int
-    opted_out: int
-    deliveries: list[DeliveryView]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkView:
-    """A way to EMAs."""
-
-    name: str
-    up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Where the power flows: ``load_w`` = grid − generation − storage, by the site's signs. Sums of what is known."""
-
-    grid_w: float | None
-    generate_w: float | None
-    storage_w: float | None
-    load_w: float | None
-    limit_w: float | None
-    not_known: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something is wrong. ``kind``: offline, over, unanswered, optout, link, unknown."""
-
-    kind: str
-    ema: str | None
-    event_id: int | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The first screen: under the limit, what runs, what is wrong."""
-
-    at: float
-    zone: str
-    links: list[LinkView]
-    flow: Flow
-    emas: list[EmaView]
-    running: list[EventView]
-    upcoming: list[EventView]
-    alarms: list[Alarm]
-    rdr_policy: str
 
 
 def strictest(book: Book, ema: Ema) -> Event | None:
@@ -184,6 +53,7 @@ def ema_view(book: Book, desk: EventDesk, ema: Ema) -> EmaView:
         devices=book.device_count.get(ema.name, 0),
         reports=ema.reports,
         duplicates=ema.duplicates,
+        rejected=ema.rejected,
         registered_at=ema.registered_at,
         state=state,
     )
@@ -278,6 +148,8 @@ def flow(book: Book) -> Flow:
 def alarms(book: Book, desk: EventDesk) -> list[Alarm]:
     """What is wrong now, the gravest first."""
     found = [Alarm("link", None, None, f"{head.name}: no broker") for head in book.heads.values() if not head.up]
+    if book.store.writer.failing:
+        found.append(Alarm("database", None, None, f"database: {book.store.writer.failing}"))
     wall = book.wall
     for ema in book.emas.values():
         event = strictest(book, ema)
@@ -316,7 +188,7 @@ def overview(book: Book, desk: EventDesk, zone: str, policy: str) -> Overview:
     return Overview(
         at=wall,
         zone=zone,
-        links=[LinkView(head.name, head.up) for head in book.heads.values()],
+        links=[head.link() for head in book.heads.values()],
         flow=flow(book),
         emas=emas(book, desk),
         running=[event_view(book, desk, event) for event in shown if event.state(wall) == "running"],

@@ -43,7 +43,7 @@ class Writer:
         self._jobs: deque[_Job[Any]] = deque()
         self._some = threading.Condition()
         self._stop = False
-        self._failing = False
+        self.failing = ""  # what the database says while writes fail
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.commits = 0
@@ -116,12 +116,12 @@ class Writer:
         except Exception as err:
             if len(batch) > 1:
                 return [outcome for job in batch for outcome in self._commit([job])]
-            self._log.log(logging.DEBUG if self._failing else logging.ERROR, "database: %s", _first_line(err))
-            self._failing = True
+            self._log.log(logging.DEBUG if self.failing else logging.ERROR, "database: %s", _first_line(err))
+            self.failing = _first_line(err)
             return [(batch[0], None, err)]
         self.commits += 1
-        if self._failing:
-            self._failing = False
+        if self.failing:
+            self.failing = ""
             self._log.info("database: writes work again")
         return results
 

@@ -16,6 +16,7 @@ from headend.ems.service import EmsService
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Device
 from headend.ems.store import Store
+from headend.ems.view_types import LinkView
 from tests.support.wait import until
 
 LOG = logging.getLogger("tests.ems")
@@ -28,17 +29,25 @@ class FakeHead:
         self.name = "mqtt"
         self.up = True
         self.sent: list[str] = []
+        self.opts: list[str] = []  # answers to opts
+        self.ids: list[int] = []  # of events, as they are told first
+
+    def link(self) -> LinkView:
+        return LinkView(self.name, self.up, "nowhere", 0, 0, 0, 0)
 
     def take(self) -> list[str]:
         """What was sent since the last look."""
         sent, self.sent = self.sent, []
         return sent
 
-    @staticmethod
-    def _words(event: EventBody | None) -> str:
+    def _words(self, event: EventBody | None) -> str:
+        """The first event that was told is 1."""
         if event is None:
             return "nothing"
-        return f"{event.id}.{event.modification} " + ("cancel" if event.end <= event.start else f"{event.value_w:.0f}")
+        if event.id not in self.ids:
+            self.ids.append(event.id)
+        number = self.ids.index(event.id) + 1
+        return f"{number}.{event.modification} " + ("cancel" if event.end <= event.start else f"{event.value_w:.0f}")
 
     def push(self, ema: str, event: EventBody) -> None:
         self.sent.append(f"push {ema} {self._words(event)}")
@@ -51,6 +60,12 @@ class FakeHead:
 
     def acknowledge_report(self, ema: str, request_id: str) -> None:
         self.sent.append(f"report {ema} {request_id}")
+
+    def refuse_report(self, ema: str, request_id: str, code: int, why: str) -> None:
+        self.sent.append(f"refuse {ema} {request_id} {code}")
+
+    def acknowledge_opt(self, ema: str, code: int) -> None:
+        self.opts.append(f"{ema} {code}")
 
     def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
         self.sent.append(f"device {ema} {number} {'came' if connected else 'went'}")
@@ -106,11 +121,11 @@ class Bench:
 
     def report(self, name: str, request_id: str, power: float, at: float | None = None, **more: float | None) -> None:
         keys = dict.fromkeys(("threshold_w", "margin_w", "generate_w", "storage_w"))
-        self.service.reported(name, "mqtt", request_id, at, {"power_w": power, **keys, **more})
+        self.service.intake.reported(name, "mqtt", request_id, at, {"power_w": power, **keys, **more})
 
     def device(self, ema: str, number: int, acknowledge: bool = False, connected: bool = True, **keys: object) -> None:
         device = Device(ema, f"dev/{number}", number=number, connected=connected, **keys)  # type: ignore[arg-type]
-        self.service.device(device, "mqtt", acknowledge)
+        self.service.intake.device(device, "mqtt", acknowledge)
 
 
 class ScriptedEma:

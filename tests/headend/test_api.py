@@ -19,6 +19,7 @@ from headend.ems.api.guard import Context
 from headend.ems.api.live import LiveHub
 from headend.ems.state_files import PASSWORD_FILE, TOKEN_FILE
 from tests.headend.support import Bench
+from tests.support.wait import until
 
 PASSWORD = "a long enough one"
 
@@ -126,6 +127,7 @@ async def test_the_cookie_is_for_this_site_alone(api: Api) -> None:
         ("GET", "/energy", None, "viewer"),
         ("GET", "/rdr", None, "viewer"),
         ("GET", "/reports", None, "viewer"),
+        ("GET", "/status", None, "viewer"),
         ("POST", "/events", _event(), "operator"),
         ("POST", "/events/preview", _event(targets="all"), "operator"),
         ("PUT", "/limits", {"scope": "total", "watts": 5000}, "operator"),
@@ -258,17 +260,18 @@ async def test_wild_values_are_refused_in_one_line(api: Api, method: str, path: 
 async def test_an_event_from_its_making_to_its_cancel(api: Api) -> None:
     client = await api.script()
     made = (await client.post("/events", json=_event(targets="all"))).json()
-    assert (made["id"], made["state"], made["everyone"], made["created_by"]) == (1, "running", True, "script")
+    assert (made["state"], made["everyone"], made["created_by"]) == ("running", True, "script")
+    number = made["id"]
     assert [delivery["state"] for delivery in made["deliveries"]] == ["sent", "sent"]
-    api.bench.service.answered("gw/1", "mqtt", 1, 0, True)
-    changed = (await client.patch("/events/1", json={"value_w": 500})).json()
+    api.bench.service.answered("gw/1", "mqtt", number, 0, True)
+    changed = (await client.patch(f"/events/{number}", json={"value_w": 500})).json()
     assert (changed["modification"], changed["value_w"], changed["end"]) == (1, 500, made["end"])
-    assert (await client.get("/events/1")).json()["opted_in"] == 1
-    cancelled = (await client.delete("/events/1")).json()
+    assert (await client.get(f"/events/{number}")).json()["opted_in"] == 1
+    cancelled = (await client.delete(f"/events/{number}")).json()
     assert cancelled["state"] == "cancelled"
-    again = await client.delete("/events/1")
-    assert (again.status_code, again.json()["fields"]) == (409, {"id": "event 1 is cancelled already"})
-    assert [event["id"] for event in (await client.get("/events")).json()["events"]] == [1]
+    again = await client.delete(f"/events/{number}")
+    assert (again.status_code, again.json()["fields"]) == (409, {"id": f"event {number} is cancelled already"})
+    assert [event["id"] for event in (await client.get("/events")).json()["events"]] == [number]
     assert (await client.get("/events/7")).status_code == 404
     assert api.bench.head.take() == ["broadcast 1.0 800", "broadcast 1.1 500", "broadcast 1.2 cancel"]
     lines = await (await api.logged_in("admin-1")).get("/audit")
@@ -294,14 +297,14 @@ async def test_what_it_will_do_is_said_before(api: Api) -> None:
 
 async def test_power_energy_and_what_ran_then(api: Api) -> None:
     client = await api.script()
-    await client.post("/events", json=_event())
+    number = (await client.post("/events", json=_event())).json()["id"]
     start = api.bench.now
-    for number in range(10):
-        api.bench.report("gw/1", str(number), 100.0 + number)
+    for step in range(10):
+        api.bench.report("gw/1", str(step), 100.0 + step)
         await api.bench.clock.advance(60)
     series = (await client.get("/power", params={"ema": "gw/1", "start": start, "points": 5})).json()
     assert [point["most_w"] for point in series["emas"]["gw/1"]] == [101, 103, 105, 107, 109]
-    assert [event["id"] for event in series["events"]] == [1]
+    assert [event["id"] for event in series["events"]] == [number]
     energy = (await client.get("/energy", params={"start": start, "step_s": 600})).json()
     assert energy["emas"]["gw/1"][0]["import_wh"] == pytest.approx(104.5 * 600 / 3600)
     assert energy["emas"]["gw/2"][0]["known_s"] == 0
@@ -375,3 +378,23 @@ async def test_the_documentation_is_one_page_without_scripts(api: Api) -> None:
     assert "http://" not in page
     assert "https://" not in page
     assert "/api/v1/events/{event_id}" in page
+
+
+async def test_the_status_says_what_was_not_taken_and_how_full_it_is(api: Api) -> None:
+    api.bench.service.refuse("gw/1", "that was wrong")
+    api.bench.service.refuse("gw/1", "and this")
+    api.bench.report("gw/1", "1", 5)
+    await until(lambda: api.bench.service.book.emas["gw/1"].reports)
+    told = (await (await api.logged_in("viewer-1")).get("/status")).json()
+    assert told["links"][0] == {
+        "name": "mqtt",
+        "up": True,
+        "address": "nowhere",
+        "reconnects": 0,
+        "kept": 0,
+        "oversized": 0,
+        "refused": 0,
+    }
+    assert (told["emas"], told["devices"]["used"], told["connected"]) == ({"used": 2, "most": 1000}, 1, 2)
+    assert (told["reports"]["stored"], told["reports"]["rejected"], told["database"]) == (1, 0, "")
+    assert [(r["who"], r["count"], r["why"]) for r in told["refusals"]] == [("gw/1", 2, "and this")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import signal
 import stat
@@ -17,9 +18,13 @@ import pytest
 import pytest_asyncio
 
 from gateway.cli import main
+from gateway.clock import SystemClock
+from gateway.transport.mqtt import MqttLink, MqttSettings
 from tests.headend.support import ScriptedEma
 from tests.support.mosquitto import MOSQUITTO, Mosquitto, free_port
 from tests.support.wait import until
+
+WRONG = "UpdateReport Power: 'much' is not a whole number from -1000000000 to 1000000000"
 
 
 @dataclass
@@ -87,21 +92,35 @@ async def test_from_the_command_line_to_the_ema_and_back(server: Server) -> None
                 "event", "--value", "800", "--from", "now", "--for", "10m", "--to", "gw/1"
             )
             assert (code, err) == (0, "")
-            assert re.fullmatch(r"event 1\.0 running: 800 W, \S+ \S+ to \S+ \S+, gw/1\n", out)
+            made = re.fullmatch(r"event (\d+)\.0 running: 800 W, \S+ \S+ to \S+ \S+, gw/1\n", out)
+            assert made is not None
+            number = made[1]
             await until(lambda: [event.value for event in ema.events] == [800])
 
-            code, out, _ = await server.ask("change", "1", "--value", "600", "--json")
+            code, out, _ = await server.ask("change", number, "--value", "600", "--json")
             assert (code, json.loads(out)["modification"]) == (0, 1)
-            code, out, _ = await server.ask("cancel", "1")
-            assert out.startswith("event 1.2 cancelled")
+            code, out, _ = await server.ask("cancel", number)
+            assert out.startswith(f"event {number}.2 cancelled")
             await until(lambda: [(e.value, e.cancelled) for e in ema.events][-2:] == [(600, False), (600, True)])
 
-            code, out, err = await server.ask("cancel", "1")
-            assert (code, out, err) == (1, "", "id: event 1 is cancelled already\n")
+            code, out, err = await server.ask("cancel", number)
+            assert (code, out, err) == (1, "", f"id: event {number} is cancelled already\n")
             code, _, err = await server.ask("event", "--value", "800", "--for", "10m", "--to", "gw/7")
             assert (code, err) == (2, "targets: gw/7 is not known; EMAs: gw/1\n")
             _, out, _ = await server.ask("list", "emas")
             assert out.splitlines()[1].split()[:3] == ["gw/1", "mqtt", "normal"]
+
+            stranger = MqttLink(MqttSettings("127.0.0.1", server.broker.port), SystemClock(), random.Random(1), print)
+            strange = asyncio.ensure_future(stranger.run())
+            await until(lambda: stranger.up)
+            await stranger.publish("EMS/UpdateReport", b'{"GW":"gw/1","VENID":"x","RequestID":7,"Power":"much"}')
+            await until(lambda: 7 in ema.acknowledged, what="an answer")
+            strange.cancel()
+            code, out, _ = await server.ask("status")
+            assert code == 0
+            assert f"mqtt 127.0.0.1:{server.broker.port} up: 0 reconnects, 1 refused" in out
+            assert "0 stored, 0 came again, 1 rejected" in out
+            assert f"gw/1      1  report 7: {WRONG}" in out
 
             async with api.stream("GET", "/live") as live:
                 lines = live.aiter_lines()

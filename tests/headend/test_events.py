@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
+from gateway.clock import EARLIEST_TRUSTED_WALL, ManualClock
+from gateway.links.mir2017 import happenings as h
+from headend.ems.app import Ems
 from headend.ems.errors import Conflict, Refused, Unknown
-from headend.ems.state import Event
+from headend.ems.mqtt import REQUEST_IDS, REQUEST_STEP
+from headend.ems.settings import EmsSettings
+from headend.ems.state import Delivery, Event
 from tests.headend.support import Bench
+from tests.support.wait import until
 
 
 async def _event(bench: Bench, targets: list[str] | str, watts: float = 800, minutes: float = 10) -> Event:
@@ -64,8 +73,8 @@ async def test_given_up_after_so_often_and_begun_again_with_a_new_session(bench:
 async def test_kept_for_who_is_away_and_told_when_it_comes(bench: Bench) -> None:
     bench.register("gw/1", "gw/2")
     bench.service.disconnected("gw/1")
-    await _event(bench, ["gw/1", "gw/2"])
-    _answer(bench, "gw/2", 1)
+    event = await _event(bench, ["gw/1", "gw/2"])
+    _answer(bench, "gw/2", event.id)
     assert bench.head.take() == ["push gw/2 1.0 800"]
     await bench.pass_time(300)
     assert bench.head.take() == []
@@ -240,3 +249,86 @@ async def test_an_answer_to_what_was_never_sent_is_refused(bench: Bench) -> None
     _answer(bench, "gw/1", event.id, modification=5)
     assert bench.service.refused == 3
     assert event.deliveries["gw/1"].answered is None
+
+
+async def test_no_id_is_used_twice_not_even_by_a_database_that_was_erased(bench: Bench) -> None:
+    """An EMA that remembers event 1 takes another event 1 for it, and holds nothing."""
+    bench.register("gw/1")
+    first, second = await _event(bench, ["gw/1"]), await _event(bench, ["gw/1"])
+    assert (first.id, second.id) == (int(bench.now - EARLIEST_TRUSTED_WALL), first.id + 1)
+    erased = await Bench().start()
+    try:
+        await erased.clock.advance(60)
+        erased.register("gw/1")
+        assert (await _event(erased, ["gw/1"])).id > second.id
+        erased.service.events.load(7)  # an old copy that was put back
+        assert (await _event(erased, ["gw/1"])).id > second.id
+    finally:
+        await erased.stop()
+
+
+async def test_ids_go_on_where_the_clock_cannot_be_right() -> None:
+    bench = Bench()
+    bench.clock = bench.service.book.clock = ManualClock(wall=100.0)  # type: ignore[assignment]
+    await bench.start()
+    try:
+        bench.register("gw/1")
+        bench.service.events.load(41)
+        assert [(await _event(bench, ["gw/1"])).id for _ in range(2)] == [42, 43]
+    finally:
+        await bench.stop()
+
+
+async def test_an_answer_says_by_its_request_id_which_form_it_means(tmp_path: Path) -> None:
+    """And it stays below 2**31, which is all that some EMAs can say."""
+    ems = Ems(EmsSettings(state_dir=str(tmp_path), db="sqlite://"), ManualClock(), random.Random(1), http=False)
+    await ems.store.open()
+    try:
+        await ems.service.start()
+        ems.service.registered("gw/1", "MIR_VEN1", "mqtt")
+        now = ems.service.book.wall
+        event = await ems.create_event(800, now, now + 600, ["gw/1"])
+        event.deliveries["gw/1"] = Delivery("gw/1", sent=1)
+        event.modification = 1
+        for modification in (0, 1):
+            number = event.id % REQUEST_IDS * REQUEST_STEP + modification
+            assert number < 2**31
+            ems.mqtt._happened(h.EventAnswered(1, event.id, number, True))
+            assert event.deliveries["gw/1"].answered == modification
+    finally:
+        await ems.service.stop()
+        await ems.store.close()
+
+
+async def test_an_opt_is_acknowledged_once_it_is_on_disk_and_a_useless_one_is_refused(bench: Bench) -> None:
+    bench.register("gw/1")
+    event = await _event(bench, ["gw/1"])
+    _answer(bench, "gw/1", event.id)
+    assert bench.head.opts == []
+    await until(lambda: bench.head.opts == ["gw/1 200"])
+    _answer(bench, "gw/1", 77)
+    assert bench.head.opts == ["gw/1 200", "gw/1 400"]
+
+
+async def test_a_change_that_cannot_be_written_did_not_happen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.register("gw/1", "gw/2")
+    event = await _event(bench, ["gw/1"])
+    bench.head.take()
+    ticks: list[float] = []
+
+    async def full(*_: object) -> None:
+        ticks.append(bench.service.tick())  # whoever looks meanwhile sees the event as it was
+        raise OSError("disk full")
+
+    monkeypatch.setattr(bench.store, "save_now", full)
+    for call in (
+        bench.service.events.change(event.id, value_w=5, targets="all"),
+        bench.service.events.cancel(event.id),
+    ):
+        with pytest.raises(OSError, match="full"):
+            await call
+    assert (event.modification, event.value_w, event.everyone, event.cancelled) == (0, 800, False, False)
+    assert set(event.deliveries) == {"gw/1"}
+    bench.service.polled("gw/2", "mqtt")
+    assert len(ticks) == 2
+    assert bench.head.take() == ["poll gw/2 nothing"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from headend.ems import views
@@ -25,7 +28,8 @@ def _why(bench: Bench) -> list[Rdr]:
         # policy  limits                       power of gw/1, gw/2   who asks what       granted or denied
         ("deny", "gw/1=9000", "100 0", "gw/1/4:60", "denied"),
         ("grant", "", "100 0", "gw/1/4:60", "granted"),
-        ("limit", "", "100 0", "gw/1/4:60", "denied"),  # no limit, nothing to grant from
+        ("limit", "", "100 0", "gw/1/4:60", "granted"),  # nothing is asked of it: it holds its own limit
+        ("limit", "", "- -", "gw/1/4:60", "granted"),
         ("limit", "gw/1=160", "100 0", "gw/1/4:60", "granted"),
         ("limit", "gw/1=159", "100 0", "gw/1/4:60", "denied"),
         ("limit", "gw/1=200", "100 0", "gw/1/4:60 gw/1/5:60", "granted denied"),  # the first is not read back yet
@@ -48,10 +52,11 @@ async def test_rdr(bench: Bench, policy: str, limits: str, power: str, asks: str
             bench.report(name, "1", float(watts))
     bench.head.take()
     results = _why(bench)
-    for ask in asks.split():
+    for asked, ask in enumerate(asks.split(), 1):
         device, _, watts = ask.partition(":")
         ema, number = device.rsplit("/", 1)
         bench.service.asked(ema, "mqtt", int(number), float(watts))
+        await until(lambda asked=asked: len(results) == asked, what="the answer")  # type: ignore[misc]
     assert [rdr.state for rdr in results] == expected.split()
     assert [line.split()[-1] for line in bench.head.take() if line.startswith("rdr")] == expected.split()
     assert all(rdr.why for rdr in results)
@@ -63,10 +68,66 @@ async def test_a_grant_is_room_again_when_the_reading_must_show_it(bench: Bench)
     bench.report("gw/1", "1", 100)
     results = _why(bench)
     bench.service.asked("gw/1", "mqtt", 4, 60)
+    await until(lambda: results)
     await bench.pass_time(bench.settings.rdr_hold_s + 1)
     bench.report("gw/1", "2", 100)  # the lamp was not switched on after all
     bench.service.asked("gw/1", "mqtt", 5, 60)
-    assert [rdr.state for rdr in results] == ["granted", "granted"]
+    await until(lambda: [rdr.state for rdr in results] == ["granted", "granted"])
+
+
+async def test_a_grant_that_cannot_be_written_is_a_denial(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told of a grant that is not on disk, and its watts are free again."""
+    bench.register("gw/1")
+    await bench.service.set_limit("gw/1", 200)
+    bench.report("gw/1", "1", 100)
+    await until(lambda: bench.head.sent)
+    bench.head.take()
+    results = _why(bench)
+    kept = []
+    save = bench.store.save
+    monkeypatch.setattr(bench.store, "save", lambda things, done=None: kept.append((list(things), done)))
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    bench.service.asked("gw/1", "mqtt", 5, 60)  # while the first is held
+    assert bench.head.take() == ["rdr gw/1 5 denied"]
+    [([row], done)] = [(things, done) for things, done in kept if any(isinstance(t, Rdr) for t in things)]
+    assert (row.number, row.state) == (4, "granted")
+    done(None, OSError("database or disk is full"))
+    assert bench.head.take() == ["rdr gw/1 4 denied"]
+    assert (results[-1].state, results[-1].why) == ("denied", "the EMS cannot write the grant now")
+    monkeypatch.setattr(bench.store, "save", save)
+    bench.service.asked("gw/1", "mqtt", 5, 60)
+    await until(lambda: bench.head.take() == ["rdr gw/1 5 granted"])
+
+
+async def test_a_grant_written_too_late_is_a_denial(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.register("gw/1")
+    await bench.service.rdr.set_policy("manual")
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    waiting: list[Any] = []
+    monkeypatch.setattr(bench.store, "save", lambda things, done=None: waiting.append(done))
+    answering = asyncio.ensure_future(bench.service.rdr.answer(1, True, "kim"))
+    await until(lambda: waiting)
+    await bench.clock.advance(5)  # the EMA has taken the silence for a denial
+    waiting[0](None, None)
+    assert (await answering).state == "denied"
+    assert bench.head.take() == ["rdr gw/1 4 denied"]
+
+
+async def test_without_a_limit_an_event_is_what_is_held(bench: Bench) -> None:
+    bench.register("gw/1", "gw/2")
+    results = _why(bench)
+    event = await bench.service.events.create(800, bench.now, bench.now + 600, ["gw/1"])
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    why = f"event {event.id} asks 800 W; no limit says what may be granted (smartema ems limit gw/1 W)"
+    assert (results[-1].state, results[-1].why) == ("denied", why)
+    bench.service.asked("gw/2", "mqtt", 4, 60)
+    await until(lambda: len(results) == 2)
+    why = "no event asks anything of gw/2, no limit is set; it holds its own hard limit"
+    assert (results[-1].state, results[-1].why) == ("granted", why)
+    bench.service.answered("gw/1", "mqtt", event.id, 0, False)  # it holds nothing
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    await until(lambda: len(results) == 3)
+    assert results[-1].state == "granted"
 
 
 async def test_an_old_power_is_no_ground_for_a_grant(bench: Bench) -> None:
@@ -86,13 +147,13 @@ async def test_an_operator_answers_by_hand_in_time(bench: Bench) -> None:
     bench.service.asked("gw/1", "mqtt", 4, 60)  # the same, still waiting
     bench.service.asked("gw/1", "mqtt", 5, 60)
     assert bench.head.take() == []
-    bench.service.rdr.answer(1, True, "kim")
+    await bench.service.rdr.answer(1, True, "kim")
     await bench.pass_time(2)
     assert bench.head.take() == ["rdr gw/1 4 granted", "rdr gw/1 5 denied"]
     with pytest.raises(Conflict):
-        bench.service.rdr.answer(2, True, "kim")
+        await bench.service.rdr.answer(2, True, "kim")
     with pytest.raises(Unknown):
-        bench.service.rdr.answer(9, True, "kim")
+        await bench.service.rdr.answer(9, True, "kim")
 
 
 @pytest.mark.parametrize(

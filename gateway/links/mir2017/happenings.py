@@ -48,7 +48,8 @@ class Polled:
 
 @record
 class EventAnswered:
-    """Its opt. ``request_id`` is that of the event as it was sent. May come twice."""
+    """Its opt. ``request_id`` is that of the event as it was sent. May come twice. Answered already, or waits for
+    ``Server.acknowledge_opt``."""
 
     ema: int
     event_id: int
@@ -63,6 +64,15 @@ class Reported:
     ema: int
     request_id: int
     report: UpdateReport
+
+
+@record
+class ReportRefused:
+    """A report that can never be taken; its EMA is told already."""
+
+    ema: int
+    request_id: int
+    reason: str
 
 
 @record
@@ -131,6 +141,7 @@ ServerHappening = (
     | Polled
     | EventAnswered
     | Reported
+    | ReportRefused
     | MarginReported
     | DeviceConnected
     | DeviceDisconnected

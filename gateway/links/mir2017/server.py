@@ -6,8 +6,7 @@ another that speaks in its name (the numbers stand in the bodies: a limit of thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import tzinfo
 
 from gateway.errors import PeerError
@@ -28,11 +27,13 @@ from gateway.links.mir2017.happenings import (
     Polled,
     RdrAsked,
     Reported,
+    ReportRefused,
     ServerOutput,
 )
 from gateway.links.mir2017.messages import modules
 from gateway.links.mir2017.messages.fields import shown
-from gateway.record import changed
+from gateway.links.mir2017.salvage import named_device, named_report
+from gateway.links.mir2017.server_says import EmaSession, Says, to
 
 __all__ = [
     "DeviceConnected",
@@ -50,35 +51,29 @@ __all__ = [
     "Polled",
     "RdrAsked",
     "Refused",
+    "ReportRefused",
     "Reported",
     "Server",
     "ServerOutput",
 ]
 
 MOST_EMAS = 10_000
+# A report that will never be taken: what it says is wrong, or its EMA is one too many.
+CANNOT, NOT_SERVED = 400, 403
 
 
-def _to(ema: int, what: wire.Down, body: bytes) -> wire.Send:
-    return wire.Send(wire.down(ema, what), body)
+class _NotServed(PeerError):
+    """Its EMA is one too many."""
 
 
-@dataclass(slots=True)
-class EmaSession:
-    """What this end knows of one EMA. ``report_wanted``: its next poll without an event asks for a report."""
-
-    ven_id: str
-    registered: bool = False
-    connected: bool = False
-    report_wanted: bool = False
-
-
-class Server:
+class Server(Says):
     """All EMAs below one EMS.
 
     Subscribe to ``messages.EMS_SUBSCRIPTIONS`` and hand every message to ``received``; publish each ``Send`` it
     returns, in order. A server that was restarted serves EMAs that registered before: it lets them poll and report,
     and registers them when they ask. ``zone``: of the HHMM times, None is this machine's. ``duration_ms``: the poll
-    interval asked for.
+    interval asked for. ``admit``: may this EMA be served (None: ``most_emas`` of them may). ``opts_at_once``: answer
+    CreatedEvent as it comes; else each ``EventAnswered`` waits for ``acknowledge_opt``.
     """
 
     def __init__(
@@ -88,14 +83,15 @@ class Server:
         vtn_name: str = wire.VTN_NAME,
         ems_name: str = wire.EMS_NAME,
         most_emas: int = MOST_EMAS,
+        admit: Callable[[int], bool] | None = None,
+        opts_at_once: bool = True,
     ) -> None:
-        self.zone = zone
+        super().__init__(zone, ems_name)
         self.duration_ms = duration_ms
         self.refused = 0
         self._vtn = vtn_name
-        self._ems = ems_name
-        self._most = most_emas
-        self._emas: dict[int, EmaSession] = {}
+        self._admit = admit or (lambda number: len(self._emas) < most_emas)
+        self._opts_at_once = opts_at_once
         self._handlers: dict[str, Callable[[bytes], list[ServerOutput]]] = {
             wire.Up.CREATED_EVENT: self._created_event,
             wire.Up.UPDATE_REPORT: self._update_report,
@@ -139,8 +135,8 @@ class Server:
     def _ema(self, number: int, ven_id: str = "") -> EmaSession:
         session = self._emas.get(number)
         if session is None:
-            if len(self._emas) >= self._most:
-                raise PeerError(f"gw/{number}: {self._most} EMAs are served already")
+            if not self._admit(number):
+                raise _NotServed(f"gw/{number}: as many EMAs as may be are served already")
             session = self._emas[number] = EmaSession(ven_id or f"MIR_VEN{number}")
         elif ven_id:
             session.ven_id = ven_id
@@ -155,63 +151,90 @@ class Server:
                 session.registered = session.connected = False
                 created = wire.CreatedPartyRegistration(ven, self._vtn, self._vtn, self.duration_ms)
                 return [
-                    _to(ema, wire.Down.CREATED_PARTY_REGISTRATION, created.encode()),
+                    to(ema, wire.Down.CREATED_PARTY_REGISTRATION, created.encode()),
                     EmaRegistering(ema, ven),
                 ]
             case wire.Up.CREATE_PARTY_REGISTRATION:
                 created = wire.CreatedPartyRegistration(ven, self._vtn, self._vtn, self.duration_ms, 200)
-                return [_to(ema, wire.Down.CREATED_PARTY_REGISTRATION, created.encode())]
+                return [to(ema, wire.Down.CREATED_PARTY_REGISTRATION, created.encode())]
             case wire.Up.REGISTER_REPORT:
                 registered = wire.EmsRegisteredReport(ven, self._vtn, self._vtn)
-                return [_to(ema, wire.Down.REGISTERED_REPORT, registered.encode())]
+                return [to(ema, wire.Down.REGISTERED_REPORT, registered.encode())]
             case wire.Up.SETUP_POLL:
                 wanted = wire.EmsRegisterReport(ven, self._vtn, self._vtn, duration_ms=self.duration_ms)
-                return [_to(ema, wire.Down.REGISTER_REPORT, wanted.encode())]
+                return [to(ema, wire.Down.REGISTER_REPORT, wanted.encode())]
             case wire.Up.REGISTERED_REPORT:
-                return [_to(ema, wire.Down.SETUP_RESPONSE, wire.Response(ven).encode())]
+                return [to(ema, wire.Down.SETUP_RESPONSE, wire.Response(ven).encode())]
             case wire.Up.REQUEST_EVENT:
                 session.registered = True
                 answer = wire.Response(ven, "ACK_SUCCESS")
-                return [_to(ema, wire.Down.SETUP_EVENT, answer.encode()), EmaRegistered(ema, ven)]
+                return [to(ema, wire.Down.SETUP_EVENT, answer.encode()), EmaRegistered(ema, ven)]
             case _:
                 return [Polled(ema, ven)]
 
     def _created_event(self, body: bytes) -> list[ServerOutput]:
         m = wire.CreatedEvent.decode(body)
         self._ema(m.ema, m.ven_id)
-        answer = _to(m.ema, wire.Down.EVENT_RESPONSE, wire.Response(m.ven_id).encode())
-        return [EventAnswered(m.ema, m.event_id, m.request_id, m.opt_in), answer]
+        answered = EventAnswered(m.ema, m.event_id, m.request_id, m.opt_in)
+        return [answered, *(self.acknowledge_opt(m.ema) if self._opts_at_once else ())]
 
     def _update_report(self, body: bytes) -> list[ServerOutput]:
-        m = wire.UpdateReport.decode(body)
-        self._ema(m.ema, m.ven_id)
+        try:
+            m = wire.UpdateReport.decode(body)
+            self._ema(m.ema, m.ven_id)
+        except PeerError as err:
+            return self._report_refused(body, err)
         return [Reported(m.ema, m.request_id, m)]
+
+    def _report_refused(self, body: bytes, err: PeerError) -> list[ServerOutput]:
+        """Without an answer its EMA would send it for ever, and nothing behind it."""
+        named = named_report(body)
+        if named is None:
+            raise err
+        self.refused += 1
+        ema, number = named
+        code = NOT_SERVED if isinstance(err, _NotServed) else CANNOT
+        return [*self.refuse_report(ema, number, code, str(err)), ReportRefused(ema, number, str(err))]
 
     def _margin(self, ema: int, body: bytes) -> list[ServerOutput]:
         margin = wire.PowerMargin.decode(body)
         self._ema(ema)
         return [
             MarginReported(ema, margin),
-            _to(ema, wire.Down.POWER_MARGIN_ACK, wire.EmaAck(ema).encode()),
+            to(ema, wire.Down.POWER_MARGIN_ACK, wire.EmaAck(ema).encode()),
         ]
 
     def _connected(self, body: bytes) -> list[ServerOutput]:
         ema = wire.Presence.decode(body).ema
         self._ema(ema).connected = True
-        return [EmaConnected(ema), _to(ema, wire.Down.CONNECT_ACK, wire.EmaAck(ema).encode())]
+        return [EmaConnected(ema), to(ema, wire.Down.CONNECT_ACK, wire.EmaAck(ema).encode())]
 
     def _disconnected(self, body: bytes) -> list[ServerOutput]:
         ema = wire.Presence.decode(body).ema
         self._ema(ema).connected = False
-        return [EmaDisconnected(ema), _to(ema, wire.Down.DISCONNECT_ACK, wire.EmaAck(ema).encode())]
+        return [EmaDisconnected(ema), to(ema, wire.Down.DISCONNECT_ACK, wire.EmaAck(ema).encode())]
 
     def _device_connect(self, body: bytes) -> list[ServerOutput]:
-        device = self._device(body)
+        try:
+            device = self._device(body)
+        except PeerError as err:
+            return self._device_refused(wire.Up.DEVICE_CONNECT, body, True, err)
         return [DeviceConnected(device.ema, device)]
 
     def _device_disconnect(self, body: bytes) -> list[ServerOutput]:
-        device = self._device(body)
+        try:
+            device = self._device(body)
+        except PeerError as err:
+            return self._device_refused(wire.Up.DEVICE_DISCONNECT, body, False, err)
         return [DeviceDisconnected(device.ema, device)]
+
+    def _device_refused(self, topic: str, body: bytes, connected: bool, err: PeerError) -> list[ServerOutput]:
+        """The wire has no refusal here, and without an answer its EMA would say it for ever: it is answered."""
+        named = named_device(body)
+        if named is None:
+            raise err
+        self.refused += 1
+        return [*self.acknowledge_device(*named, connected), Refused(topic, str(err))]
 
     def _device_info(self, body: bytes) -> list[ServerOutput]:
         device = self._device(body)
@@ -242,60 +265,3 @@ class Server:
         profile = modules.LoadProfile.decode(body)
         self._ema(profile.ema)
         return [MeterReported(profile.ema, profile)]
-
-    # What goes out
-
-    def distribute(self, ema: int, event: wire.DistributeEvent) -> list[wire.Send]:
-        """Push an event to one EMA (unicast)."""
-        pushed = changed(event, pulled=False, target=event.target or self._ven(ema))
-        return [_to(ema, wire.Down.PUSHED_EVENT, pushed.encode(self.zone))]
-
-    def multicast(self, emas: Iterable[int], event: wire.DistributeEvent) -> list[wire.Send]:
-        """Push an event to several EMAs: one message each."""
-        return [send for ema in emas for send in self.distribute(ema, event)]
-
-    def broadcast(self, event: wire.DistributeEvent) -> list[wire.Send]:
-        """Push an event to every EMA by one message."""
-        return [wire.Send(wire.PUSH_ALL, changed(event, pulled=False).encode(self.zone))]
-
-    def answer_poll(
-        self, ema: int, event: wire.DistributeEvent | None = None, want_report: bool = False
-    ) -> list[wire.Send]:
-        """Answer one ``Polled``: with the oldest event that this EMA has not answered, or without one.
-
-        ``want_report``: ask it for a report (mode 3); with an event waiting the next poll without one asks.
-        """
-        session = self._emas.get(ema) or EmaSession(self._ven(ema))
-        session.report_wanted = session.report_wanted or want_report
-        if event is not None:
-            pulled = changed(event, pulled=True, target=event.target or session.ven_id)
-            return [_to(ema, wire.Down.PULLED_EVENT, pulled.encode(self.zone))]
-        service = wire.REPORT_WANTED if session.report_wanted else ""
-        session.report_wanted = False
-        return [_to(ema, wire.Down.POLL_RESPONSE, wire.Response(session.ven_id, 200, service).encode())]
-
-    def acknowledge_report(self, ema: int, request_id: int) -> list[wire.Send]:
-        """Only after the report is stored durably: the EMA deletes it on this answer. A double is acknowledged too."""
-        return [_to(ema, wire.Down.UPDATED_REPORT, wire.UpdatedReport(self._ven(ema), request_id).encode())]
-
-    def acknowledge_device(self, ema: int, device: int, connected: bool) -> list[wire.Send]:
-        """Only after a ``DeviceConnected`` or ``DeviceDisconnected`` is stored durably; the EMA waits for it."""
-        what = wire.DeviceDown.CONNECT_ACK if connected else wire.DeviceDown.DISCONNECT_ACK
-        return [wire.Send(wire.device_down(ema, device, what), wire.DeviceAck(ema, device).encode())]
-
-    def answer_rdr(self, ema: int, number: int, granted: bool, description: str = "") -> list[wire.Send]:
-        """Grant or refuse the power that a device asked back; ``description`` empty: the lab's "OK", our "Deny"."""
-        answer = wire.RdrResponse(number, granted, self._ems, description)
-        return [_to(ema, wire.Down.RDR_RESPONSE, answer.encode())]
-
-    def control(self, ema: int, device: int, on: bool) -> list[wire.Send]:
-        """Switch a device."""
-        return [wire.Send(wire.device_down(ema, device, wire.DeviceDown.CONTROL), wire.Control(on).encode())]
-
-    def dim(self, ema: int, device: int, up: bool) -> list[wire.Send]:
-        """One dimming step up or down. Relative: never send it again on a doubt."""
-        return [wire.Send(wire.device_down(ema, device, wire.DeviceDown.DIMMING), wire.Dimming(up).encode())]
-
-    def _ven(self, ema: int) -> str:
-        session = self._emas.get(ema)
-        return session.ven_id if session is not None else f"MIR_VEN{ema}"

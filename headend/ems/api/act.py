@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from headend.ems import view_types as t
 from headend.ems import views
 from headend.ems.api import schemas as s
 from headend.ems.api.guard import Context, Ctx, Operator
@@ -30,12 +31,12 @@ def _times(
     return first, moment("end", end, now, ctx.zone) if end is not None else None
 
 
-def _view(ctx: Context, event: Event) -> views.EventView:
+def _view(ctx: Context, event: Event) -> t.EventView:
     return views.event_view(ctx.service.book, ctx.service.events, event)
 
 
 @router.post("/events", status_code=201)
-async def create(request: Request, ctx: Ctx, who: Operator, body: s.NewEvent) -> views.EventView:
+async def create(request: Request, ctx: Ctx, who: Operator, body: s.NewEvent) -> t.EventView:
     """Make an event and send it: pushed to EMAs that are there, with the next poll to those that poll, later to
     those that are away."""
     first, last = _times(ctx, body.start, body.end, body.for_s, ctx.service.book.wall)
@@ -67,7 +68,7 @@ async def preview(ctx: Ctx, who: Operator, body: s.NewEvent) -> s.EventPreview:
 
 
 @router.patch("/events/{event_id}")
-async def change(request: Request, ctx: Ctx, who: Operator, event_id: s.Id, body: s.EventChange) -> views.EventView:
+async def change(request: Request, ctx: Ctx, who: Operator, event_id: s.Id, body: s.EventChange) -> t.EventView:
     """The same event with a higher modification number."""
     known = ctx.service.book.events.get(event_id)
     first, last = _times(ctx, body.start, body.end, body.for_s, known.start if known is not None else 0.0)
@@ -77,7 +78,7 @@ async def change(request: Request, ctx: Ctx, who: Operator, event_id: s.Id, body
 
 
 @router.delete("/events/{event_id}")
-async def cancel(request: Request, ctx: Ctx, who: Operator, event_id: s.Id) -> views.EventView:
+async def cancel(request: Request, ctx: Ctx, who: Operator, event_id: s.Id) -> t.EventView:
     """Cancel it, now or before it runs; it stays in the list."""
     event = await ctx.service.events.cancel(event_id)
     ctx.audit(request, who.name, "event cancel", str(ctx.service.event_line(event)))
@@ -85,7 +86,7 @@ async def cancel(request: Request, ctx: Ctx, who: Operator, event_id: s.Id) -> v
 
 
 @router.patch("/emas/gw/{number}")
-async def mode(request: Request, ctx: Ctx, who: Operator, number: int, body: s.EmaChange) -> views.EmaView:
+async def mode(request: Request, ctx: Ctx, who: Operator, number: int, body: s.EmaChange) -> t.EmaView:
     """How events reach an EMA: auto (pushed, unless it polls), push or poll."""
     ema = await ctx.service.set_mode(f"gw/{number}", body.mode)
     ctx.audit(request, who.name, "ema mode", f"{ema.name} {body.mode}")
@@ -129,7 +130,7 @@ async def policy(request: Request, ctx: Ctx, who: Operator, body: s.Policy) -> s
 @router.post("/rdr/{rdr_id}")
 async def decide(request: Request, ctx: Ctx, who: Operator, rdr_id: s.Id, body: s.RdrDecision) -> s.RdrView:
     """Answer one by hand, before its deadline (policy manual)."""
-    rdr = ctx.service.rdr.answer(rdr_id, body.granted, who.name)
+    rdr = await ctx.service.rdr.answer(rdr_id, body.granted, who.name)
     ctx.audit(request, who.name, "rdr answer", f"{rdr.id} {rdr.ema} dev/{rdr.number} {rdr.state}")
     return s.RdrView.model_validate(asdict(rdr))
 

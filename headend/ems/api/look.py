@@ -10,10 +10,13 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 
 from headend.ems import history, views
+from headend.ems import view_types as t
 from headend.ems.api import schemas as s
 from headend.ems.api.guard import COOKIE, Admin, Context, Ctx, Viewer
 from headend.ems.errors import Refused, Unknown
 from headend.ems.state import Event
+from headend.ems.status import StatusView
+from headend.ems.status import status as ems_status
 from headend.ems.times import moment
 
 router = APIRouter(responses=s.REFUSALS)
@@ -30,25 +33,31 @@ def zone_name(ctx: Context) -> str:
 
 
 @router.get("/overview")
-async def overview(ctx: Ctx, _: Viewer) -> views.Overview:
+async def overview(ctx: Ctx, _: Viewer) -> t.Overview:
     """The first screen: are we under the limit, what is running, is anything wrong."""
     return views.overview(ctx.service.book, ctx.service.events, zone_name(ctx), ctx.service.rdr.policy)
 
 
+@router.get("/status")
+async def status(ctx: Ctx, _: Viewer) -> StatusView:
+    """The EMS itself: links, counters, what was refused and why, how full it is."""
+    return ems_status(ctx.service)
+
+
 @router.get("/emas")
-async def emas(ctx: Ctx, _: Viewer) -> list[views.EmaView]:
+async def emas(ctx: Ctx, _: Viewer) -> list[t.EmaView]:
     """Every EMA that ever registered."""
     return views.emas(ctx.service.book, ctx.service.events)
 
 
 @router.get("/emas/gw/{number}")
-async def ema(ctx: Ctx, _: Viewer, number: int) -> views.EmaView:
+async def ema(ctx: Ctx, _: Viewer, number: int) -> t.EmaView:
     """One EMA."""
     return views.ema_view(ctx.service.book, ctx.service.events, ctx.service.book.ema(f"gw/{number}"))
 
 
 @router.get("/devices")
-async def devices(ctx: Ctx, _: Viewer, ema: str | None = None, kind: str | None = None) -> list[views.DeviceView]:
+async def devices(ctx: Ctx, _: Viewer, ema: str | None = None, kind: str | None = None) -> list[t.DeviceView]:
     """Devices, batteries, panels, reclosers, loads and meters, of all EMAs or one."""
     if ema is not None:
         ctx.service.book.ema(ema)
@@ -68,7 +77,7 @@ async def events(ctx: Ctx, _: Viewer, limit: Limit = 100, before: Before = None,
 
 
 @router.get("/events/{event_id}")
-async def event(ctx: Ctx, _: Viewer, event_id: s.Id) -> views.EventView:
+async def event(ctx: Ctx, _: Viewer, event_id: s.Id) -> t.EventView:
     """One event, with what each EMA answered."""
     known = ctx.service.book.events.get(event_id)
     if known is None:
@@ -79,7 +88,7 @@ async def event(ctx: Ctx, _: Viewer, event_id: s.Id) -> views.EventView:
     return _event_view(ctx, known)
 
 
-def _event_view(ctx: Context, event: Event) -> views.EventView:
+def _event_view(ctx: Context, event: Event) -> t.EventView:
     return views.event_view(ctx.service.book, ctx.service.events, event)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from headend.ems.views import EventView
+from headend.ems.view_types import EventView
 
 Time = float | str
 MOST_ID = 2**53
