@@ -89,7 +89,8 @@ class Engine:
         now = self.clock.now()
         self.roster.take_up(now)
         self.actions.take_up()
-        self._memory = replace(self._memory, restore_not_before=self.book.take_up(now))
+        not_before = self.book.take_up(now, [upstream.name for upstream in self.config.upstream])
+        self._memory = replace(self._memory, restore_not_before=not_before)
         self.roster.take_up_commands(now)
 
     def await_until(self, mono: float) -> None:
@@ -134,7 +135,7 @@ class Engine:
         self.config = config
         self._rules = rules_of(config.control)
         self.reporter.config = config.reports
-        self.book.reconfigure(config.control)
+        self.book.reconfigure(config.control, [upstream.name for upstream in config.upstream])
         self.pass_now()
 
     # --- the field tells (SiteInputs) ------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class Engine:
     def threshold(self, watts: float, upstream: str) -> None:
         """A new default threshold from above; it survives a restart."""
         log.info("threshold %.0f W from %s", watts, upstream)
-        self.book.threshold(watts)
+        self.book.threshold(watts, upstream)
         self.pass_now()
 
     def report(self) -> SiteReport:

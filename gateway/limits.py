@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from gateway.clock import Instant
@@ -49,15 +50,16 @@ class LimitBook:
         self._control = control
         self._journal = journal
         self._changed = changed
-        self._threshold: float | None = None
+        self._thresholds: dict[str, float] = {}  # what each upper side said last
         self._limit = Limit(None, None)
         self._soft_w: float | None = None
         self._until = 0.0
         self._offset: float | None = None
+        self._wall = -math.inf
 
-    def take_up(self, now: Instant) -> float:
-        """What the journal holds. Returns the monotonic moment before which nothing is restored: an event may have
-        ended while nobody ran, and its random delay still counts."""
+    def take_up(self, now: Instant, upstreams: Collection[str]) -> float:
+        """What the journal holds, of these upper sides. Returns the monotonic moment before which nothing is restored:
+        an event may have ended while nobody ran, and its random delay still counts."""
         not_before = 0.0
         for saved in self._journal.events(0.0):
             event, key = saved.event, key_of(saved.event)
@@ -69,16 +71,17 @@ class LimitBook:
             if now.trusted and not event.cancelled and event.end <= now.wall:
                 not_before = max(not_before, now.mono + event.end + event.restore_delay_s - now.wall)
         self.grants = [g for g in self._journal.grants() if not now.trusted or g.until > now.wall]
-        threshold = self._journal.value("threshold_w")
-        self._threshold = float(threshold) if threshold else None
+        told = json.loads(self._journal.value("thresholds_w") or "{}")
+        self._thresholds = {name: watts for name, watts in told.items() if name in upstreams}
         self.renew()
         return not_before
 
-    def reconfigure(self, control: ControlConfig) -> None:
-        """New numbers. A new threshold in the configuration is a newer word than one from above."""
-        if control.threshold_w != self._control.threshold_w and self._threshold is not None:
-            self._threshold = None
-            self._journal.save_value("threshold_w", "")
+    def reconfigure(self, control: ControlConfig, upstreams: Collection[str]) -> None:
+        """New numbers. A new threshold in the configuration is a newer word than those from above, and an upper side
+        that is there no more has none."""
+        stay = () if control.threshold_w != self._control.threshold_w else upstreams
+        self._thresholds = {name: watts for name, watts in self._thresholds.items() if name in stay}
+        self._save_thresholds()
         self._control = control
         self.renew()
 
@@ -114,11 +117,17 @@ class LimitBook:
                 del self.opted_in[oldest]
         self._journal.save_event(event, opt_in)
 
-    def threshold(self, watts: float) -> None:
-        """A new default threshold from above; it survives a restart."""
-        self._threshold = watts
-        self._journal.save_value("threshold_w", f"{watts:.3f}")
+    def threshold(self, watts: float, upstream: str) -> None:
+        """A new default threshold from an upper side, in place of its last one; the lowest of all binds. It survives
+        a restart."""
+        self._thresholds[upstream] = watts
+        self._save_thresholds()
         self.renew()
+
+    def _save_thresholds(self) -> None:
+        told = json.dumps(self._thresholds)
+        if told != (self._journal.value("thresholds_w") or "{}"):
+            self._journal.save_value("thresholds_w", told)
 
     # --- grants ----------------------------------------------------------------------------------------------
 
@@ -169,6 +178,7 @@ class LimitBook:
     def _follow(self, now: Instant) -> None:
         """Events stand on the wall clock, whatever it does; a grant is a time span, and is moved along with it."""
         offset = now.wall - now.mono
+        self._wall = now.wall
         if self._offset is not None and abs(offset - self._offset) > JUMP_S:
             shift = offset - self._offset
             log.warning("the wall clock jumped by %+.0f s", shift)
@@ -205,11 +215,12 @@ class LimitBook:
         control = self._control
         last = self._journal.value("last_threshold_w")
         self.timeline = Timeline(
-            threshold_w=self._threshold if self._threshold is not None else control.threshold_w or None,
+            threshold_w=min(self._thresholds.values(), default=control.threshold_w or None),
             hard_w=control.hard_w or None,
             export_w=control.export_w if control.export_w >= 0 else None,
             phase_a=tuple(control.fuse_a),
-            events=tuple(self.events.values()),
+            # Control has noted by now which of them ran; those that are over would be looked at in each pass.
+            events=tuple(e for e in self.events.values() if not e.cancelled and e.end > self._wall - RECKON_S),
             grants=tuple(self.grants),
             last_threshold_w=float(last) if last else None,
         )

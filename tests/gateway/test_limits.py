@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.config.model import UpstreamConfig
 from gateway.limits import MOST_EVENTS, MOST_OPTS
 from gateway.site.event import Grant
 from tests.support.site import Site
@@ -168,3 +169,27 @@ async def test_hearing_everybody_does_not_end_the_random_delay_after_an_event(ma
     site.field.report(2)
     await site.turn(30)
     assert site.power_w == 60
+
+
+async def test_each_upper_side_has_a_threshold_of_its_own_and_the_lowest_binds(make) -> None:
+    site = make(60.0, 60.0, threshold_w=1000.0)
+    both = (UpstreamConfig(host="a", name="ems"), UpstreamConfig(host="b", name="other"))
+    site.config = replace(site.config, upstream=both)
+    site.engine.reconfigure(site.config)
+    site.engine.threshold(300.0, "other")
+    site.engine.threshold(100.0, "ems")
+    assert limit(site) == 100
+    site.engine.threshold(500.0, "ems")
+    assert limit(site) == 300
+    await site.restart()
+    assert limit(site) == 300
+    # Who is there no more binds nobody, taken out while it runs or while nobody ran.
+    site.engine.reconfigure(replace(site.config, upstream=both[:1]))
+    assert limit(site) == 500
+    site.config = replace(site.config, upstream=both[1:])
+    await site.restart()
+    assert limit(site) == 1000
+    # A new number in the configuration is the newer word.
+    site.engine.threshold(200.0, "other")
+    site.engine.reconfigure(replace(site.config, control=replace(site.config.control, threshold_w=900.0)))
+    assert limit(site) == 900
