@@ -235,14 +235,16 @@ def _events_followed(timeline: Timeline, memory: Memory, now: Instant) -> Memory
     if not now.trusted:
         return memory
     running = tuple(
-        (event.upstream, event.event_id) for event in current_events(timeline.events) if event.running(now.wall)
+        (event.upstream, event.event_id, event.restore_delay_s)
+        for event in current_events(timeline.events)
+        if event.running(now.wall)
     )
     if running == memory.running_events:
         return memory
     not_before = memory.restore_not_before
-    for key in memory.running_events:
-        if key not in running:
-            delay = max((e.restore_delay_s for e in timeline.events if (e.upstream, e.event_id) == key), default=0.0)
+    still = {(upstream, event_id) for upstream, event_id, _ in running}
+    for upstream, event_id, delay in memory.running_events:
+        if (upstream, event_id) not in still:
             not_before = max(not_before, now.mono + delay)
     return replace(memory, running_events=running, restore_not_before=not_before)
 

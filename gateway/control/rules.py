@@ -33,7 +33,8 @@ class Memory:
     restore_not_before: float = 0.0
     last_shed_at: float | None = None
     last_restore_at: float | None = None
-    running_events: tuple[tuple[str, int], ...] = ()  # (upstream, event_id) of the pass before
+    # (upstream, event_id, restore_delay_s) of the pass before
+    running_events: tuple[tuple[str, int, float], ...] = ()
     quiet_until: float = 0.0
     awaiting_until: float = 0.0
 

@@ -193,3 +193,17 @@ async def test_each_upper_side_has_a_threshold_of_its_own_and_the_lowest_binds(m
     site.engine.threshold(200.0, "other")
     site.engine.reconfigure(replace(site.config, control=replace(site.config.control, threshold_w=900.0)))
     assert limit(site) == 900
+
+
+async def test_what_is_over_is_not_looked_at_again_and_its_delay_still_counts(make) -> None:
+    site = make(60.0, 60.0, restore_delay_s=600.0)
+    event = site.event(70.0)
+    await site.engine.take_event(event)
+    await site.turn(3)
+    await site.engine.take_event(replace(event, modification=1, end=event.start))
+    assert site.engine.timeline().events == ()
+    assert [event.event_id for event in site.engine.book.events.values()] == [17]
+    await site.turn(3)
+    assert site.power_w == 60
+    await site.turn(600)
+    assert site.power_w == 120

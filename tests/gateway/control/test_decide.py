@@ -147,14 +147,15 @@ def test_futility_is_said_once_and_so_is_its_end() -> None:
 
 
 def test_restores_wait_for_the_delay_of_the_event_that_ended() -> None:
-    event = DrEvent("ems", 17, 1, NOW.wall - 600, NOW.wall, 100.0, restore_delay_s=12.0)
-    memory = Memory(running_events=(("ems", 17),))
+    event = DrEvent("ems", 17, 1, NOW.wall - 600, NOW.wall + 1, 100.0, restore_delay_s=12.0)
     held = site("lamp:60,held/1")
-    first = decide(held, Timeline(events=(event,)), EVERYTHING, memory, NOW)
-    assert said(first) == "nothing"
-    assert first.memory.restore_not_before == NOW.mono + 12.0
-    gone = decide(held, Timeline(), EVERYTHING, memory, NOW)
-    assert said(gone) == "lamp-1 on"
+    running = decide(held, Timeline(events=(event,)), EVERYTHING, Memory(), NOW)
+    over = replace(event, end=NOW.wall)
+    for after in (Timeline(events=(over,)), Timeline()):
+        ended = decide(held, after, EVERYTHING, running.memory, NOW)
+        assert said(ended) == "nothing"
+        assert ended.memory.restore_not_before == NOW.mono + 12.0
+    assert said(decide(held, Timeline(), EVERYTHING, Memory(), NOW)) == "lamp-1 on"
 
 
 def test_too_old_readings_bring_the_failsafe_set_once() -> None:
