@@ -118,6 +118,7 @@ class Journal(State):
         transaction(self._essential.connection, rows + self._note_rows())
         self._essential.notes = self._note_rows
         self._outbox.want = self._writer.want
+        self._outbox.hurry = self._writer.hurry
         self._outbox.turn = self._writer.turn
         with self._lock:
             self._writer.hurry()

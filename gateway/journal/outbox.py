@@ -52,6 +52,7 @@ class Outbox:
         self._in_flight: Batch | None = None
         self._damaged = False
         self.want: Callable[[], None] = lambda: None  # with the lock held
+        self.hurry: Callable[[], None] = lambda: None  # likewise
         self.turn: Callable[[], None] = lambda: None  # without it
         self._load()
 
@@ -291,7 +292,9 @@ class Outbox:
             self._written = max(self._written, last)
             self._tail.written(self._written)
         self.waiters.written(batch.serial)
-        if self.waiters.pending():
+        if self._tail.unwritten and not batch.serial:
+            self.hurry()  # nothing is gained by gathering more
+        elif self.waiters.pending():
             self.want()
 
     def failed(self, batch: Batch, error: Exception) -> None:

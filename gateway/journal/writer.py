@@ -132,7 +132,10 @@ class Writer:
             self._turns += 1
             if urgent or self._turns >= INLINE_EVERY:
                 self._turns = 0
-                self._round()
+                self._urgent = True
+                while self._urgent:  # a job hurries while it has more than one transaction takes
+                    self._urgent = False
+                    self._round()
 
     async def stop(self) -> None:
         """Write what is left (once), and end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -226,4 +227,22 @@ async def test_a_record_that_cannot_be_read_is_lost_and_counted(tmp_path: Path) 
     assert (reader.waiting(), reader.lost()) == (3, 2)
     reader.acknowledge(records[3].boot, records[3].seq)
     assert (reader.waiting(), reader.unacknowledged(None, 10)) == (0, [])
+    await journal.close()
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+async def test_more_than_one_transaction_takes_is_written_at_once(
+    tmp_path: Path, threaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits does not wait for more to be gathered between two of them."""
+    monkeypatch.setattr("gateway.journal.writer.LINGER_S", 3_600.0)
+    monkeypatch.setattr("gateway.journal.writer.INLINE_EVERY", 1_000_000)
+    monkeypatch.setattr(module, "BATCH_RECORDS", 20)
+    journal = Journal.open(tmp_path, tmp_path, CONFIG, ManualClock(), threaded=threaded)
+    journal.reader("ems")
+    for n in range(90):
+        journal.append(report(float(n)))
+    async with asyncio.timeout(30.0):
+        await journal.outbox_written()
+    assert journal.status()["outbox"]["not_written"] == 0
     await journal.close()
