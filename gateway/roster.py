@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import Instant
 from gateway.field.base import FieldAdapter
+from gateway.field.once import Changes
 from gateway.site.command import Command, CommandState
 from gateway.site.picture import ResourceState
 from gateway.site.resource import Resource
@@ -26,6 +27,7 @@ class Roster:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._comings = Changes(log, engine.clock.monotonic)
         self._awaited: set[int] = set()
         self._silent_since: dict[int, float] = {}
         # What was told before this start and not confirmed.
@@ -108,7 +110,7 @@ class Roster:
         engine.journal.save_device(resource, adapter.name, "")
         if not came_back:
             engine.reporter.connected(state, now.wall)
-            log.info("%s came over %s, priority %d", resource.name, adapter.name, resource.priority)
+            self._comings.say(number, f"{resource.name} came over {adapter.name}, priority {resource.priority}")
         if known is not None and state.held != known.held:
             engine.journal.save_hold(state)
         unconfirmed = self._unconfirmed.pop(number, None)
@@ -132,7 +134,7 @@ class Roster:
             engine.book.end_grants(state.resource.name, "it said good-bye")
         engine.dispatcher.forget(number)
         engine.reporter.disconnected(state, now.wall)
-        log.info("%s went: %s", state.resource.name, why)
+        self._comings.say(number, f"{state.resource.name} went: {why}")
         engine.soon()
 
     def forget(self, number: int, why: str) -> None:
@@ -164,6 +166,7 @@ class Roster:
 
     def expire(self, now: Instant) -> None:
         """Who announced itself and then said nothing is taken for lost."""
+        self._comings.settle()
         stale_after_s = self._engine.rules().stale_after_s
         for number, since in list(self._silent_since.items()):
             if now.mono - since > stale_after_s:

@@ -58,7 +58,7 @@ class GpioDevices:
         self._inputs = inputs
         self._clock = clock
         self._log = logger or logging.getLogger(__name__)
-        self._once = Once(self._log)
+        self._once = Once(self._log, clock.monotonic)
         self._set = GpioSet(plants or {}, pins, clock.monotonic, self._log)
         # The output lease may act from its own thread.
         self._lock = threading.RLock()

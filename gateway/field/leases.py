@@ -60,6 +60,7 @@ class Leases:
             await self._clock.sleep(self._presence.lease_s / 3 / SPREAD)
             self._look()
             self._presence.overdue()
+            self._presence.once.settle()
             if self.alive:
                 self._presence.say_again()
             for entry in self._presence.entries.values():

@@ -80,7 +80,7 @@ class Presence:
     ) -> None:
         self.counters = Counters()
         self.entries: dict[int, Entry] = {}
-        self.once = Once(logger)
+        self.once = Once(logger, clock.monotonic)
         self._adapter = adapter
         self._configs = {d.number: d for d in devices if d.link == adapter.name}
         self._control = control
