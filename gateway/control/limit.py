@@ -13,7 +13,8 @@ from gateway.site.picture import Timeline
 def limit_at(timeline: Timeline, now: Instant) -> Limit:
     """The limit in force in both directions, with the terms that make it.
 
-    While the wall clock is not trusted no event, grant or loan can be judged: the last threshold holds alone.
+    While the wall clock is not trusted no event, grant or loan can be judged: the last threshold holds, less what is
+    lent, for a borrower may count on that.
     """
     import_w, terms = _import(timeline, now)
     export_w, export_terms = _export(timeline, now)
@@ -75,7 +76,7 @@ def _import(timeline: Timeline, now: Instant) -> tuple[float | None, tuple[Term,
     else:
         last = timeline.last_threshold_w if timeline.last_threshold_w is not None else timeline.threshold_w
         soft, terms = last, () if last is None else (Term("last threshold, clock not trusted", last),)
-        added = ()
+        added = tuple(Term(f"lent to {loan.peer}", loan.watts) for loan in timeline.loans if loan.watts < 0)
     if soft is None:
         return (None, ()) if hard is None else (max(hard, 0.0), (Term("hard", hard),))
     total = soft + sum(term.watts for term in added)

@@ -69,6 +69,13 @@ def test_an_untrusted_clock_judges_no_event() -> None:
     assert next_change(timeline, early) is None
 
 
+def test_what_is_lent_binds_without_a_clock_too_and_what_is_borrowed_does_not_count() -> None:
+    early = Instant(5.0, 100.0, trusted=False)
+    loans = (Loan(1, "gw/2", -200, 3600.0), Loan(2, "gw/3", 500, 3600.0))
+    limit = limit_at(Timeline(threshold_w=1000, last_threshold_w=700, loans=loans), early)
+    assert str(limit) == "500 W (last threshold, clock not trusted, lent to gw/2)"
+
+
 def test_export_has_its_own_events() -> None:
     timeline = Timeline(
         threshold_w=1000,
