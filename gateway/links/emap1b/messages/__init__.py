@@ -1,0 +1,167 @@
+"""Every message of the profile ``emap1b`` as a type (wire reference, section 8); knows no transport.
+
+``Send``, whole watts and the RequestIDs of reports are those of ``links.mir2017.messages``.
+"""
+
+from gateway.links.emap1b.messages.events import (
+    Budget,
+    CreatedEvent,
+    DistributeEvent,
+    Event,
+    Interval,
+    Signal,
+)
+from gateway.links.emap1b.messages.head import (
+    DENIED,
+    FOR_GOOD,
+    FOR_NOW,
+    OK,
+    Answer,
+    Message,
+    read_head,
+    read_service,
+    refused,
+    short,
+)
+from gateway.links.emap1b.messages.names import (
+    CONTENT_FORMAT,
+    EMS_NAME,
+    INITIAL,
+    PROFILE,
+    VERSION,
+    Carrier,
+    Channel,
+    Place,
+    check_name,
+    coap_path,
+    coap_topic,
+    is_name,
+    number_in,
+    observe_path,
+    observed,
+    parse_topic,
+    subscriptions,
+    topic,
+)
+from gateway.links.emap1b.messages.opts import Available, CreatedOpt, CreateOpt
+from gateway.links.emap1b.messages.reports import (
+    Entry,
+    Reports,
+    TypedEntry,
+    UpdatedReport,
+    UpdateReport,
+    device_text,
+    entries_of,
+    notice_entry,
+)
+from gateway.links.emap1b.messages.setup import (
+    CanceledPartyRegistration,
+    CancelPartyRegistration,
+    ConnectedRegistration,
+    ConnectRegistration,
+    CreatedPartyRegistration,
+    CreatePartyRegistration,
+    CreateReport,
+    Poll,
+    RegisteredReport,
+    RegisterReport,
+    RequestEvent,
+    Response,
+)
+from gateway.links.emap1b.messages.times import number_of, time_text
+
+# What an EMS says to its EMAs, and what they say to it. The public EMS and its EMAs register reports in both ways.
+TO_EMA: dict[str, type[Message]] = {
+    kind.service: kind
+    for kind in (
+        ConnectedRegistration,
+        CreatedPartyRegistration,
+        RegisteredReport,
+        RegisterReport,
+        Response,
+        CreateReport,
+        DistributeEvent,
+        UpdatedReport,
+        CreatedOpt,
+        CanceledPartyRegistration,
+    )
+}
+TO_EMS: dict[str, type[Message]] = {
+    kind.service: kind
+    for kind in (
+        ConnectRegistration,
+        CreatePartyRegistration,
+        RegisterReport,
+        RegisteredReport,
+        Poll,
+        RequestEvent,
+        CreatedEvent,
+        UpdateReport,
+        CreateOpt,
+        CancelPartyRegistration,
+    )
+}
+
+__all__ = [
+    "CONTENT_FORMAT",
+    "DENIED",
+    "EMS_NAME",
+    "FOR_GOOD",
+    "FOR_NOW",
+    "INITIAL",
+    "OK",
+    "PROFILE",
+    "TO_EMA",
+    "TO_EMS",
+    "VERSION",
+    "Answer",
+    "Available",
+    "Budget",
+    "CancelPartyRegistration",
+    "CanceledPartyRegistration",
+    "Carrier",
+    "Channel",
+    "ConnectRegistration",
+    "ConnectedRegistration",
+    "CreateOpt",
+    "CreatePartyRegistration",
+    "CreateReport",
+    "CreatedEvent",
+    "CreatedOpt",
+    "CreatedPartyRegistration",
+    "DistributeEvent",
+    "Entry",
+    "Event",
+    "Interval",
+    "Message",
+    "Place",
+    "Poll",
+    "RegisterReport",
+    "RegisteredReport",
+    "Reports",
+    "RequestEvent",
+    "Response",
+    "Signal",
+    "TypedEntry",
+    "UpdateReport",
+    "UpdatedReport",
+    "check_name",
+    "coap_path",
+    "coap_topic",
+    "device_text",
+    "entries_of",
+    "is_name",
+    "notice_entry",
+    "number_in",
+    "number_of",
+    "observe_path",
+    "observed",
+    "parse_topic",
+    "read_head",
+    "read_service",
+    "refused",
+    "short",
+    "subscriptions",
+    "time_text",
+    "topic",
+]
