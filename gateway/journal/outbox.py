@@ -19,7 +19,8 @@ from gateway.config.model import JournalConfig
 from gateway.journal import packed
 from gateway.journal.outbox_file import PLACE, SIZE, Batch, OutboxFile, Row, budget, wal_pages
 from gateway.journal.reader import Reader
-from gateway.journal.spans import Spans, boot_and_seq, footprint, position
+from gateway.journal.readers import Note, Readers
+from gateway.journal.spans import Spans, footprint, position
 from gateway.journal.store import PAGE_BYTES, JournalError, is_damage
 from gateway.journal.tail import Tail
 from gateway.journal.writer import Waiters
@@ -44,8 +45,7 @@ class Outbox:
         self._most_size = budget(config.outbox_max_bytes)
         self._batch_bytes = wal_pages(config.outbox_max_bytes) * PAGE_BYTES // 2
         self._spans = Spans(self._most_size, self._most_age_s)
-        self._readers: dict[str, Reader] = {}
-        self._gone: list[str] = []
+        self._readers = Readers(self, self._spans)
         self._tail = Tail()
         self.waiters = Waiters()
         self.marks: dict[str, int] = {}
@@ -65,7 +65,7 @@ class Outbox:
         self._floor = self._file.deleted_upto = self._spans.oldest.first - 1 if self._spans else 0
         for upstream, place, lost in self._file.cursors():
             place = max(place, self._floor)
-            self._readers[upstream] = Reader(self, upstream, place, self._spans.count(place, self._last), lost)
+            self._readers.add(upstream, place, self._spans.count(place, self._last), lost)
         self._trim()
 
     def begin(self, boot: int, first_seq: int) -> None:
@@ -73,31 +73,14 @@ class Outbox:
         self.boot = boot
         self._seq = self._first_seq = first_seq
 
-    def account(self, notes: Iterable[tuple[str, int, int, int]]) -> dict[str, int]:
-        """Count what the file should have and has not: (upstream, lost, waiting, appended) as last noted elsewhere.
-
-        A file that is new has lost what waited then; a file that a power cut shortened, what is missing at its end.
-        Return upstream → records newly known to be lost.
-        """
-        missed: dict[str, int] = {}
-        for upstream, lost, waiting, appended in notes:
-            reader = self._readers.get(upstream)
-            if reader is None:
-                reader = self._readers[upstream] = Reader(self, upstream, self._last, 0, 0)
-                missing = waiting
-            else:
-                (boot, seq), (last_boot, last_seq) = boot_and_seq(appended), boot_and_seq(self._last)
-                missing = seq - last_seq if boot == last_boot else seq - self._first_seq if boot > last_boot else 0
-                missing = min(max(missing, 0), waiting)
-            reader.gone = max(reader.gone, lost) + missing
-            if missing:
-                missed[upstream] = missing
+    def account(self, notes: Iterable[Note]) -> dict[str, int]:
+        """Count what the file should have by these notes and has not: upstream → newly known to be lost."""
         self.waiters.serial += 1
-        return missed
+        return self._readers.account(notes, self._last, self._first_seq)
 
-    def notes(self) -> list[tuple[str, int, int, int]]:
+    def notes(self) -> list[Note]:
         """What ``account`` wants to know after a loss (lock held)."""
-        return [(name, r.gone, r.count, self._last) for name, r in self._readers.items()]
+        return self._readers.notes(self._last)
 
     # --- what the engine and the upstreams call ---
 
@@ -115,21 +98,20 @@ class Outbox:
         return True
 
     def names(self) -> tuple[str, ...]:
-        return tuple(self._readers)
+        return self._readers.names()
 
     def reader(self, upstream: str) -> Reader:
         """The upstream's reader; a new one starts behind everything that is there."""
         with self.lock:
             reader = self._readers.get(upstream)
             if reader is None:
-                reader = self._readers[upstream] = Reader(self, upstream, self._last, 0, 0)
+                reader = self._readers.add(upstream, self._last)
                 self._changed()
             return reader
 
     def drop_reader(self, upstream: str) -> None:
         with self.lock:
-            if self._readers.pop(upstream, None) is not None:
-                self._gone.append(upstream)
+            if self._readers.remove(upstream):
                 self._trim()
                 self._changed()
 
@@ -145,8 +127,7 @@ class Outbox:
             row = _row(place, at, body)
             self._spans.add(place, footprint(row[SIZE]), at)
             self._tail.add(row, record)
-            for reader in self._readers.values():
-                reader.count += 1
+            self._readers.appended()
             # Looking for old spans at each record would find nothing nearly always.
             if not 0 <= at - self._looked_at < self._look_every_s or self._spans.size > self._most_size:
                 self._bound(at)
@@ -184,10 +165,7 @@ class Outbox:
             "records": self._spans.count(self._floor, self._last),
             "bytes": round(self._spans.size),
             "not_written": len(self._tail.unwritten),
-            "upstreams": {
-                name: {"waiting": r.count, "acknowledged": r.acknowledged, "lost": r.gone}
-                for name, r in self._readers.items()
-            },
+            "upstreams": self._readers.status(),
         }
 
     def close(self) -> None:
@@ -209,11 +187,7 @@ class Outbox:
 
     def _drop_upto(self, place: int) -> None:
         """Drop the oldest, and count it for whoever has not had it."""
-        for reader in self._readers.values():
-            missed = self._spans.count(reader.place, place)
-            reader.count -= missed
-            reader.gone += missed
-            reader.place = max(reader.place, place)
+        self._readers.drop_upto(place)
         self._trim()
 
     def _drop_unwritten(self) -> bool:
@@ -225,16 +199,12 @@ class Outbox:
         return row is not None
 
     def _lose(self, place: int, size: int) -> None:
-        if not self._spans.drop_one(place, footprint(size)):
-            return
-        for reader in self._readers.values():
-            if reader.place < place:
-                reader.count -= 1
-                reader.gone += 1
+        if self._spans.drop_one(place, footprint(size)):
+            self._readers.drop_one(place)
 
     def _trim(self) -> None:
         """Forget what every upstream has."""
-        floor = min((reader.place for reader in self._readers.values()), default=self._last)
+        floor = self._readers.floor(self._last)
         if floor <= self._floor:
             return
         self._floor = floor
@@ -265,12 +235,15 @@ class Outbox:
             return None
         rows = self._tail.batch(self._batch_bytes)
         more = len(rows) < len(self._tail.unwritten)
-        cursors = [(name, r.place, r.gone) for name, r in self._readers.items()]
         marks = {**self.marks, "appended": rows[-1][PLACE] if rows else max(self._written, self._floor)}
         batch = Batch(
-            rows, self._floor, cursors, tuple(self._gone), tuple(marks.items()), 0 if more else self.waiters.serial
+            rows,
+            self._floor,
+            self._readers.cursors(),
+            self._readers.take_removed(),
+            tuple(marks.items()),
+            0 if more else self.waiters.serial,
         )
-        self._gone.clear()
         self._in_flight = batch
         return batch
 
@@ -300,7 +273,7 @@ class Outbox:
     def failed(self, batch: Batch, error: Exception) -> None:
         self._in_flight = None
         self.waiters.failed(self.waiters.serial, JournalError(f"{self.name} cannot be written: {error}"))
-        self._gone[:0] = [name for name in batch.gone if name not in self._readers]
+        self._readers.not_removed(batch.gone)
 
     def _renew(self) -> None:
         """Begin a new file with what memory still has; the rest is lost, and counted. Runs in the thread."""
