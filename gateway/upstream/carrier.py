@@ -56,8 +56,13 @@ Take = Callable[[list[ClientOutput]], None]
 class Carrier(Protocol):
     """Puts what the client says on the wire, and hands what it makes of the answers to ``take``."""
 
-    reconnects: int
-    oversized: int
+    @property
+    def reconnects(self) -> int:
+        """How often the transport came back."""
+
+    @property
+    def oversized(self) -> int:
+        """What was too large to be looked at."""
 
     @property
     def address(self) -> str:

@@ -51,7 +51,7 @@ class CoapCarrier:
         hooks: Hooks,
         logger: logging.Logger,
     ) -> None:
-        self.reconnects = 0
+        self.reconnects = 0  # there is nothing to connect
         self.oversized = 0
         self._config = config
         self._client = client

@@ -1,4 +1,4 @@
-"""An EMS above us, over MQTT, profile ``mir2017`` (wire reference, sections 1, 2 and 4).
+"""An EMS above us (wire reference, sections 1 to 4); its carrier knows how it is reached.
 
 Cannot do: tell a late answer to an RDR from the answer to the next RDR of the same device (the wire has no number for
 them): a device that got none is asked for again only after it came, or after 10 s. The EMS may stand under its own
@@ -10,28 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import random
 from collections.abc import Iterable
 
 from gateway.clock import Clock
 from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
 from gateway.errors import TransientError
-from gateway.links.mir2017 import client as link
+from gateway.links.mir2017 import client_happenings as link
 from gateway.links.mir2017 import messages as wire
 from gateway.transport.backoff import Backoff
-from gateway.transport.mqtt import LinkState, MqttLink
 from gateway.upstream.base import Notes, OutboxReader, UpperInputs
+from gateway.upstream.carrier import Hooks
+from gateway.upstream.carriers import Ways, carrier_of
 from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_dropped import Dropped
 from gateway.upstream.ems_events import EventDesk
 from gateway.upstream.ems_jobs import Jobs
+from gateway.upstream.ems_rdr import RdrQuestions
 from gateway.upstream.ems_reports import DEVICES, REPORTS, ReportDesk
-from gateway.upstream.ems_translate import settings_of
 
-# A device whose question was not answered in time is not asked for again for so long: the late answer would be taken
-# for that of the next question.
-RDR_QUIET_S = 10.0
+GOODBYE_S = 0.9
 # An EMS answers the set-up within milliseconds.
 ANSWER_S = 5.0
 # Cheap to ask, and an EMS that comes back should not wait long for its EMAs.
@@ -39,14 +37,14 @@ SETUP_MOST_S = 20.0
 # Answers are missing and nothing at all was heard for so long: the EMS may not know us any more.
 SILENT_S = 60.0
 SILENT_POLLS = 5
-PULLING, ON_REQUEST = (2, 3), 3
 # What an EMS may leave unanswered while it answers everything else; each is over when one of it is acknowledged.
 POSTPONED = "postponed"
 OF_ITS_OWN = {REPORTS, DEVICES, POSTPONED}
 
 
 class EmsUpstream:
-    """The session with one EMS: set-up, events, reports, RDR. ``password`` is the broker account's."""
+    """The session with one EMS: set-up, events, reports, RDR. ``password`` is the broker account's; ``ways`` says
+    what else carriers are made with."""
 
     def __init__(
         self,
@@ -60,6 +58,7 @@ class EmsUpstream:
         password: str | None = None,
         logger: logging.Logger | None = None,
         notes: Notes | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self.name = config.name
         self._config = config
@@ -68,23 +67,17 @@ class EmsUpstream:
         self._outbox = outbox
         self._clock = clock
         self._log = logger or logging.getLogger(__name__)
-        self._client = link.Client(ema.number, ema.ven, wire.zone_named(config.timezone))
-        self._link = MqttLink(
-            settings_of(config, ema, password),
-            clock,
-            rng,
-            self._received,
-            on_up=self._link_up,
-            on_down=self._link_down,
-            logger=self._log,
-        )
+        ways = ways or Ways(clock, rng, self._log, password)
+        self._client, carrier = carrier_of(config, ema, ways)
+        self._carrier = carrier(Hooks(self._take, self._link_up, self._link_down))
+        self._step = self._client.step
         self._deadlines = Deadlines(clock)
         self._setup_wait = Backoff(rng, ANSWER_S, SETUP_MOST_S)
         self._dropped = Dropped(self.name, clock, self._log, notes)
         self._desk = ReportDesk(
             ema,
             reports.explicit,
-            config.mode in PULLING,
+            config.pulls,
             self._client,
             outbox,
             self._deadlines,
@@ -96,8 +89,7 @@ class EmsUpstream:
         )
         self._events = EventDesk(self.name, inputs, self._client, self._deadlines, rng, self._post, self._log)
         self._jobs = Jobs(self.name, inputs, self._events, self._log)
-        self._rdrs: dict[int, asyncio.Future[tuple[bool, str]]] = {}
-        self._rdr_quiet: dict[int, float] = {}  # until then (monotonic seconds) an answer belongs to an older question
+        self._rdrs = RdrQuestions(self.name, self._client, clock, self._post)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_due = False
         self._closing = False
@@ -116,7 +108,7 @@ class EmsUpstream:
         self._closing = False
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._link.run())
+                group.create_task(self._carrier.run())
                 group.create_task(self._deadlines.run())
                 group.create_task(self._jobs.run())
         finally:
@@ -130,23 +122,9 @@ class EmsUpstream:
 
     async def ask_rdr(self, number: int, watts: float, for_s: float) -> tuple[bool, str]:
         """Ask power for a device; the wire has no word for ``for_s``: the caller ends the grant after it."""
-        if not self._client.up or not self._link.up:
+        if not self._client.up or not self._carrier.up:
             raise TransientError(f"{self.name}: there is no session with the EMS")
-        if number in self._rdrs:
-            raise TransientError(f"{self.name}: dev/{number} asks already")
-        if (left := self._rdr_quiet.get(number, 0.0) - self._clock.monotonic()) > 0:
-            raise TransientError(f"{self.name}: dev/{number} was not answered before; it may ask again in {left:.0f} s")
-        self._rdr_quiet.pop(number, None)
-        answer: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
-        self._rdrs[number] = answer
-        try:
-            self._post(self._client.rdr(number, min(math.ceil(max(watts, 0.0)), wire.LARGEST_WATTS)))
-            return await answer
-        except BaseException:
-            self._rdr_quiet[number] = self._clock.monotonic() + self._clock.patience(RDR_QUIET_S)
-            raise
-        finally:
-            self._rdrs.pop(number, None)
+        return await self._rdrs.ask(number, watts)
 
     async def close(self) -> None:
         """Say ``disconnected``: a clean end sends no last will."""
@@ -154,17 +132,17 @@ class EmsUpstream:
         self._deadlines.cancel_all()
         for send in self._client.farewell():
             with contextlib.suppress(TransientError, TimeoutError):
-                await asyncio.wait_for(self._link.publish(send.topic, send.body, send.qos), 0.9)
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._carrier.publish(send)
 
     def status(self) -> dict[str, object]:
         """For `smartema status`."""
-        up = self._link.state is LinkState.UP
         return {
-            "state": ("up" if self._client.up else "setting up") if up else self._link.state.value,
+            "state": ("up" if self._client.up else "setting up") if self._carrier.up else self._carrier.state,
             "step": self._client.step.value,
-            "address": self._link.settings.address,
+            "address": self._carrier.address,
             "mode": self._config.mode,
-            "poll_s": self._duration_s if self._config.mode in PULLING else None,
+            "poll_s": self._duration_s if self._config.pulls else None,
             **self._count,
             "events": self._jobs.events,
             "dropped": self._jobs.dropped,
@@ -176,9 +154,9 @@ class EmsUpstream:
             "last_rejected": self._dropped.last,
             "waiting": self._outbox.waiting(),
             "lost": self._outbox.lost(),
-            "refused": self._client.refused + self._link.oversized,
+            "refused": self._client.refused + self._carrier.oversized,
             "stale": self._client.stale,
-            "reconnects": self._link.reconnects,
+            "reconnects": self._carrier.reconnects,
         }
 
     # The session
@@ -189,9 +167,7 @@ class EmsUpstream:
     def _link_down(self) -> None:
         self._client.disconnected()
         self._deadlines.cancel_all()
-        for answer in self._rdrs.values():
-            if not answer.done():
-                answer.set_exception(TransientError(f"{self.name}: the link to the EMS broke"))
+        self._rdrs.link_broke()
 
     def _begin(self) -> None:
         """(Again) from QueryRegistration on."""
@@ -200,7 +176,8 @@ class EmsUpstream:
         self._desk.begin()
         self._deadlines.cancel_all()
         self._deadlines.answer_within("setup", self._setup_wait.next(), self._not_set_up)
-        self._post(self._client.connected())
+        outputs, self._step = self._client.connected(), self._client.step
+        self._post(outputs)
 
     def _not_set_up(self) -> None:
         self._say_silent("set-up", f"does not answer {self._client.step.value}")
@@ -209,17 +186,17 @@ class EmsUpstream:
     def _say_silent(self, kind: str, what: str) -> None:
         level = logging.DEBUG if kind in self._silent else logging.WARNING
         self._silent.add(kind)
-        self._log.log(level, "%s: the EMS at %s %s; trying again", self.name, self._link.settings.address, what)
+        self._log.log(level, "%s: the EMS at %s %s; trying again", self.name, self._carrier.address, what)
 
     def _session_up(self, duration_s: float) -> None:
         self._duration_s = duration_s
         self._count["sessions"] += 1
         self._setup_wait.reset()
         self._deadlines.cancel("setup")
-        self._log.info("%s: registered at the EMS at %s", self.name, self._link.settings.address)
+        self._log.info("%s: registered at the EMS at %s", self.name, self._carrier.address)
         self._events.session_up()
         self._desk.session_up()
-        if self._config.mode in PULLING:
+        if self._config.pulls:
             self._next_poll = self._clock.monotonic()
             self._poll()
 
@@ -231,16 +208,17 @@ class EmsUpstream:
             return
         self._count["polls"] += 1
         self._post(self._client.poll())
-        if self._config.mode != ON_REQUEST:
+        if not self._config.on_request:
             self._desk.open()
         self._next_poll = max(self._next_poll + self._duration_s, now)
         self._deadlines.after("poll", self._next_poll - now, self._poll)
 
     # What came in
 
-    def _received(self, topic: str, body: bytes) -> None:
-        step = self._client.step
-        for output in self._client.received(topic, body):
+    def _take(self, outputs: list[link.ClientOutput]) -> None:
+        step = self._step
+        self._step = self._client.step
+        for output in outputs:
             if isinstance(output, wire.Send):
                 self._post((output,))
             elif isinstance(output, link.Refused):
@@ -250,7 +228,7 @@ class EmsUpstream:
                 self._happened(output)
                 if self._silent:
                     self._answers_again(output)
-        if self._client.step is not step and not self._client.up:
+        if self._step is not step and not self._client.up:
             self._heard = self._clock.monotonic()
             self._deadlines.answer_within("setup", ANSWER_S, self._not_set_up)
 
@@ -274,11 +252,9 @@ class EmsUpstream:
             case link.ReportRequested():
                 self._desk.report_now(self._inputs.report)
             case link.RdrAnswered(number=number, granted=granted, description=description):
-                answer = self._rdrs.get(number)
-                if answer is None:
-                    self._rdr_quiet.pop(number, None)  # the late one
-                elif not answer.done():
-                    answer.set_result((granted, description or ("OK" if granted else "Deny")))
+                self._rdrs.answered(number, granted, description)
+            case link.ThresholdReceived(watts=watts):
+                self._inputs.threshold(float(watts), self.name)
             case link.SessionUp(duration_ms=duration_ms):
                 self._session_up(duration_ms / 1000)
             case _:
@@ -292,7 +268,7 @@ class EmsUpstream:
             mended |= {DEVICES}
         if self._silent & mended:
             self._silent = self._silent - mended
-            self._log.info("%s: the EMS at %s answers again", self.name, self._link.settings.address)
+            self._log.info("%s: the EMS at %s answers again", self.name, self._carrier.address)
 
     def _refused(self, refused: link.Refused) -> None:
         first = refused.topic not in self._refused_topics and len(self._refused_topics) < 100
@@ -321,4 +297,4 @@ class EmsUpstream:
             return
         for send in sends:
             if isinstance(send, wire.Send):
-                self._link.post(send.topic, send.body, send.qos)
+                self._carrier.post(send)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import Client, ClientOutput
+from gateway.links.mir2017.client import ClientOutput
 from gateway.transport.backoff import Backoff
 from gateway.upstream.base import UpperInputs
+from gateway.upstream.carrier import UpperClient
 from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_translate import dr_event
 
@@ -40,7 +41,7 @@ class EventDesk:
         self,
         name: str,
         inputs: UpperInputs,
-        client: Client,
+        client: UpperClient,
         deadlines: Deadlines,
         rng: random.Random,
         post: Callable[[Iterable[ClientOutput]], None],

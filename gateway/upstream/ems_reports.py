@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from gateway.clock import Clock
 from gateway.config.model import EmaConfig
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import Client, ClientOutput
+from gateway.links.mir2017.client import ClientOutput
 from gateway.site.report import DeviceNotice, NoticeKind, Record, SiteReport
 from gateway.transport.backoff import Backoff
 from gateway.upstream.base import OutboxReader
+from gateway.upstream.carrier import UpperClient
 from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_outbox import Lane, Window
 from gateway.upstream.ems_translate import device_text, margin_of, update_report
@@ -37,7 +38,7 @@ class ReportDesk:
         ema: EmaConfig,
         explicit: bool,
         gated: bool,
-        client: Client,
+        client: UpperClient,
         outbox: OutboxReader,
         deadlines: Deadlines,
         clock: Clock,

@@ -243,7 +243,7 @@ async def test_a_late_answer_is_not_taken_for_that_of_the_next_question(mosquitt
         with pytest.raises(TransientError, match="was not answered before"):
             await rig.upstream.ask_rdr(4, 5000, 600)
         assert len(rig.ems.of(mir.RdrAsked)) == 1
-        rig.upstream._received("gw/1/RDRresponse", RdrResponse(4, True, "EMS").encode())  # the late one
+        rig.upstream._carrier._received("gw/1/RDRresponse", RdrResponse(4, True, "EMS").encode())  # the late one
         rig.ems.grant = False
         granted, _ = await rig.upstream.ask_rdr(4, 5000, 600)
         assert not granted
