@@ -9,31 +9,58 @@ import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 
 from gateway.errors import OperatorError
 from headend.ems.api import build
 from headend.ems.api.guard import Context
+from headend.ems.http_guard import Bounds, GuardedProtocol, bounded
 from headend.ems.settings import EmsSettings, parse_address
 from headend.ems.state_files import ENDPOINT_FILE
 
 STOP_S = 2.0
+# Head of a request, in bytes; a browser's with its cookies is near 2000.
+LARGEST_HEAD = 16_384
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to the program that it is part of."""
+    """Leaves the signals to the program that it is part of, and bounds TLS handshakes in time."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        config = self.config
+        loop = asyncio.get_running_loop()
+        protocol = cast(type[GuardedProtocol], config.http_protocol_class)
+
+        def connection() -> asyncio.Protocol:
+            return protocol(config, self.server_state, {}, loop)
+
+        # As uvicorn does, but for ``ssl_handshake_timeout``: it leaves asyncio's minute.
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=listener,
+                ssl=config.ssl,
+                ssl_handshake_timeout=protocol.bounds.head_s if config.ssl else None,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
 
 class HttpPart:
     """``prepare`` takes the port (an operator's mistake shows before anything runs), ``run`` serves."""
 
-    def __init__(self, settings: EmsSettings, context: Context, log: logging.Logger) -> None:
+    def __init__(
+        self, settings: EmsSettings, context: Context, log: logging.Logger, bounds: Bounds | None = None
+    ) -> None:
         self._settings = settings
+        self._bounds = bounds or Bounds()
         self._context = context
         self._log = log
         self._socket: socket.socket | None = None
@@ -81,7 +108,11 @@ class HttpPart:
             ssl_certfile=self._settings.http_cert or None,
             ssl_keyfile=self._settings.http_key or None,
             timeout_graceful_shutdown=1,
-            limit_concurrency=1000,
+            http=bounded(self._bounds),
+            ws="none",
+            h11_max_incomplete_event_size=LARGEST_HEAD,
+            # Beyond its own guard's bound: uvicorn would refuse those that ask for the sake of those that do not.
+            limit_concurrency=self._bounds.connections * 2,
         )
         server = _Server(config)
         serving = asyncio.ensure_future(server.serve(sockets=[self._socket]))

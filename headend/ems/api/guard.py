@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -170,8 +171,13 @@ class _Edge:
                 raise _TooLarge
             return message
 
+        def refused() -> bool:
+            return taken > LARGEST_BODY and not begun
+
         async def dressed(message: Message) -> None:
             nonlocal begun
+            if refused():
+                return  # what the application makes of a body that broke off
             if message["type"] == "http.response.start":
                 begun = True
                 names = {name for name, _ in message["headers"]}
@@ -184,8 +190,8 @@ class _Edge:
         if not said.isdigit() or int(said[:12]) > LARGEST_BODY:
             await refusal(scope, receive, dressed)
             return
-        try:
+        with contextlib.suppress(_TooLarge):
             await self._app(scope, bounded, dressed)
-        except _TooLarge:
-            if not begun:
-                await refusal(scope, receive, dressed)
+        if refused():
+            taken = 0
+            await refusal(scope, receive, dressed)
