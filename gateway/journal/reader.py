@@ -16,7 +16,7 @@ from gateway.site.report import Record
 
 log = logging.getLogger(__name__)
 
-# One query reads ahead so much for many calls. Of the packed form that is at most 6 ms of the loop's time to decode.
+# One query reads ahead so much for many calls. Of the packed form that is at most 10 ms of the loop's time to decode.
 AHEAD_RECORDS = 250
 AHEAD_BYTES = 128_000
 
