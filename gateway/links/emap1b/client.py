@@ -42,6 +42,7 @@ class Client:
     """
 
     carrier = Carrier.MQTT
+    pairs = False  # the transport tells which question an answer is to
 
     def __init__(
         self,
@@ -66,9 +67,10 @@ class Client:
         self.ems_name = ems_name
         self.pull = pull
         self.step = Step.DOWN
+        self.echoes = self.pairs  # this session's EMS answers reports by their own requestID
         self.refused = 0
+        self.stale = 0  # answers to nothing that waits: doubles, or late
         self.waiting = Waiting()
-        self._stale = 0
         self._wall = wall
         self._run = run
         self._count = 0
@@ -78,16 +80,6 @@ class Client:
     @property
     def up(self) -> bool:
         return self.step is Step.UP
-
-    @property
-    def echoes(self) -> bool:
-        """This session's EMS answers reports by their own requestID."""
-        return self.waiting.echoes
-
-    @property
-    def stale(self) -> int:
-        """Answers to nothing that waits: doubles, or late."""
-        return self._stale + self.waiting.stale
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -109,6 +101,7 @@ class Client:
     def disconnected(self) -> None:
         """The transport broke: nothing that was sent can be answered any more."""
         self.step = Step.DOWN
+        self.echoes = self.pairs
         self.waiting.clear()
 
     def farewell(self) -> list[Send]:
@@ -220,7 +213,12 @@ class Client:
             case _:
                 return self._setup(message)
 
-    def _told(self, happenings: list[ClientHappening]) -> list[ClientOutput]:
+    def _told(self, happenings: list[ClientHappening] | None) -> list[ClientOutput]:
+        """What an answer means; None: nothing waits for it."""
+        self.echoes = self.pairs or self.waiting.echoes
+        if happenings is None:
+            self.stale += 1
+            return []
         self.refused += sum(isinstance(happening, Refused) for happening in happenings)
         return [*happenings]
 
@@ -249,7 +247,7 @@ class Client:
             case emap.Response() if self.step is Step.POLL:
                 _agreed(message)
                 return self._session_up()
-        self._stale += 1
+        self.stale += 1
         return []
 
     def _session_up(self) -> list[ClientOutput]:

@@ -27,11 +27,7 @@ class CoapClient(Client):
     """
 
     carrier = Carrier.COAP
-
-    @property
-    def echoes(self) -> bool:
-        """CoAP pairs an answer with its question."""
-        return True
+    pairs = True
 
     @property
     def serves(self) -> tuple[str, ...]:

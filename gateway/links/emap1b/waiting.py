@@ -25,12 +25,11 @@ MOST_ASKED = 4096
 
 
 class Waiting:
-    """``echoes``: this session's EMS answers reports by their own requestID. ``stale`` counts answers to nothing that
-    waits: doubles, or late ones."""
+    """``echoes``: this session's EMS answers reports by their own requestID. An answer to nothing that waits, a double
+    or a late one, is None."""
 
     def __init__(self) -> None:
         self.echoes = False
-        self.stale = 0
         self._reports: deque[int] = deque(maxlen=MOST_WAITING)
         self._notices: dict[str, tuple[int, bool | None]] = {}  # requestID → device, came (None: changed)
         self._opts: deque[tuple[str, int]] = deque(maxlen=MOST_WAITING)  # requestID, event
@@ -45,10 +44,6 @@ class Waiting:
         self._opts.clear()
         self._rdrs.clear()
 
-    def _nothing(self) -> list[ClientHappening]:
-        self.stale += 1
-        return []
-
     # Reports
 
     def report(self, number: int) -> None:
@@ -60,7 +55,7 @@ class Waiting:
             del self._notices[next(iter(self._notices))]
         self._notices[request] = (device, came)
 
-    def reported(self, answer: emap.UpdatedReport) -> list[ClientHappening]:
+    def reported(self, answer: emap.UpdatedReport) -> list[ClientHappening] | None:
         """Raise ``PeerError`` for an answer that says neither yes nor no."""
         if not (answer.ok or answer.code in emap.FOR_GOOD or answer.code in emap.FOR_NOW):
             raise emap.refused(answer)
@@ -75,7 +70,7 @@ class Waiting:
         elif not answer.request_id and not self.echoes and self._reports:
             number = self._reports.popleft()  # an EMS that repeats no requestID: the oldest
         else:
-            return self._nothing()
+            return None
         if answer.ok:
             return [ReportAcknowledged(number)]
         reason = f"{answer.code} {answer.description}".rstrip()
@@ -111,13 +106,13 @@ class Waiting:
         self._opts.append((asked[0], event_id))
         return asked
 
-    def opted(self, answer: emap.Response) -> list[ClientHappening]:
+    def opted(self, answer: emap.Response) -> list[ClientHappening] | None:
         """Raise ``PeerError`` for an answer that says neither yes nor no."""
         waiting = next((opt for opt in self._opts if opt[0] == answer.request_id), None)
         if waiting is None and not answer.request_id and self._opts:
             waiting = self._opts[0]  # an EMS that repeats no requestID: the oldest
         if waiting is None:
-            return self._nothing()
+            return None
         self._opts.remove(waiting)
         if answer.code in emap.FOR_GOOD:
             return [EventAnswerRejected(waiting[1], f"{answer.code} {answer.description}".rstrip())]
@@ -131,12 +126,12 @@ class Waiting:
         """One question is under way a device: an answer to an earlier one is none."""
         self._rdrs[device] = request
 
-    def rdr_answered(self, answer: emap.CreatedOpt) -> list[ClientHappening]:
+    def rdr_answered(self, answer: emap.CreatedOpt) -> list[ClientHappening] | None:
         named = (answer.request_id, answer.opt_id)
         device = next((device for device, request in self._rdrs.items() if request in named), None)
         if device is None and named == ("", "") and len(self._rdrs) == 1:
             device = next(iter(self._rdrs))
         if device is None:
-            return self._nothing()
+            return None
         del self._rdrs[device]
         return [RdrAnswered(device, answer.accepted, answer.description)]
