@@ -6,8 +6,9 @@ address that an EMA asks from), tell a report that came twice, keep time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from gateway.errors import PeerError
@@ -18,8 +19,16 @@ from gateway.links.mir2017.coap import messages as coap
 from gateway.links.mir2017.coap.messages import Up
 from gateway.links.mir2017.messages import modules
 from gateway.links.mir2017.messages.fields import shown
-from gateway.links.mir2017.server import MOST_EMAS
+from gateway.links.mir2017.salvage import named_device, named_report
+from gateway.links.mir2017.server import CANNOT, MOST_EMAS, NOT_SERVED
 from gateway.record import changed, record
+
+MOST_OPTS = 100
+LONGEST_REASON = 200
+
+
+class _NotServed(PeerError):
+    """Its EMA is one too many."""
 
 
 @record
@@ -53,12 +62,13 @@ _SETUP: dict[str, str] = {
 
 @dataclass(slots=True)
 class EmaSession:
-    """What this end knows of one EMA. ``request_id``: of its last poll."""
+    """What this end knows of one EMA. ``request_id``: of its last poll. ``opts``: CreatedEvents without an answer."""
 
     ven_id: str
     registered: bool = False
     set_up_polled: bool = False
     request_id: int = coap.REQUEST_ID
+    opts: deque[tuple[Hashable, int]] = field(default_factory=lambda: deque(maxlen=MOST_OPTS))
 
 
 class Server:
@@ -66,8 +76,8 @@ class Server:
 
     Hand every PUT to ``requested``: (key, outputs). Where no ``Answer`` with ``key`` None is among the outputs, the
     request waits for a later ``Answer`` with that key, made by ``answer_poll``, ``acknowledge_report``,
-    ``acknowledge_device`` or ``answer_rdr``; several requests may wait for one key (a double), all get it. An EMA
-    that registered before this server started is served.
+    ``acknowledge_device``, ``acknowledge_opt`` or ``answer_rdr``; several requests may wait for one key (a double),
+    all get it. An EMA that registered before this server started is served. ``admit``: may this EMA be served.
     """
 
     def __init__(
@@ -76,14 +86,14 @@ class Server:
         duration_ms: int = wire.DURATION_MS,
         vtn_name: str = wire.VTN_NAME,
         ems_name: str = wire.EMS_NAME,
-        most_emas: int = MOST_EMAS,
+        admit: Callable[[int], bool] | None = None,
     ) -> None:
         self.zone = zone
         self.duration_ms = duration_ms
         self.refused = 0
         self._vtn = vtn_name
         self._ems = ems_name
-        self._most = most_emas
+        self._admit = admit or (lambda number: len(self._emas) < MOST_EMAS)
         self._emas: dict[int, EmaSession] = {}
         self._handlers: dict[str, Callable[[bytes], tuple[Hashable, list[ServerOutput]]]] = {
             Up.POLL: self._poll,
@@ -137,8 +147,8 @@ class Server:
     def _ema(self, number: int, ven_id: str = "") -> EmaSession:
         session = self._emas.get(number)
         if session is None:
-            if len(self._emas) >= self._most:
-                raise PeerError(f"gw/{number}: {self._most} EMAs are served already")
+            if not self._admit(number):
+                raise _NotServed(f"gw/{number}: as many EMAs as may be are served already")
             session = self._emas[number] = EmaSession(ven_id or coap.ven_name(number, ""))
         elif ven_id:
             session.ven_id = ven_id
@@ -174,15 +184,29 @@ class Server:
 
     def _created_event(self, body: bytes) -> tuple[Hashable, list[ServerOutput]]:
         m = coap.read_created_event(body)
-        self._ema(m.ema, m.ven_id)
-        answer = coap.response(coap.Word.ANSWER, m.ven_id, m.request_id)
-        return None, [h.EventAnswered(m.ema, m.event_id, m.request_id, m.opt_in), Answer(None, answer)]
+        session = self._ema(m.ema, m.ven_id)
+        key = ("opt", m.ema, m.event_id, m.request_id)
+        session.opts.append((key, m.request_id))
+        return key, [h.EventAnswered(m.ema, m.event_id, m.request_id, m.opt_in)]
 
     def _update_report(self, body: bytes) -> tuple[Hashable, list[ServerOutput]]:
-        hello = coap.Hello.decode(body, Up.UPDATE_REPORT)
-        self._ema(hello.ema, hello.ven_id)
-        report = wire.UpdateReport.decode(body)
+        try:
+            hello = coap.Hello.decode(body, Up.UPDATE_REPORT)
+            report = wire.UpdateReport.decode(body)
+            self._ema(hello.ema, hello.ven_id)
+        except PeerError as err:
+            return None, self._report_refused(body, err)
         return ("report", hello.ema, report.request_id), [h.Reported(hello.ema, report.request_id, report)]
+
+    def _report_refused(self, body: bytes, err: PeerError) -> list[ServerOutput]:
+        """Without an answer its EMA would send it for ever, and nothing behind it."""
+        named = named_report(body)
+        if named is None:
+            raise err
+        self.refused += 1
+        code = NOT_SERVED if isinstance(err, _NotServed) else CANNOT
+        answer = coap.updated_report(self._ven(named[0]), named[1], code, str(err)[:LONGEST_REASON])
+        return [Answer(None, answer), h.ReportRefused(*named, str(err))]
 
     def _device_info(self, body: bytes) -> tuple[Hashable, list[ServerOutput]]:
         device = wire.DeviceText.decode(body)
@@ -190,8 +214,15 @@ class Server:
         return None, [h.DeviceInfo(device.ema, device), Answer(None, Up.DEVICE_INFO.encode("ascii"))]
 
     def _device(self, body: bytes, connected: bool) -> tuple[Hashable, list[ServerOutput]]:
-        device = wire.DeviceText.decode(body)
-        self._ema(device.ema)
+        try:
+            device = wire.DeviceText.decode(body)
+            self._ema(device.ema)
+        except PeerError as err:
+            named = named_device(body)
+            if named is None:
+                raise
+            self.refused += 1
+            return None, [Answer(None, b"DR " + wire.DeviceAck(*named).encode()), Refused("device", str(err))]
         kind = h.DeviceConnected if connected else h.DeviceDisconnected
         return ("device", device.ema, device.device, connected), [kind(device.ema, device)]
 
@@ -241,6 +272,14 @@ class Server:
         """Only after the report is stored durably, or ``code`` 4xx: never to be, 5xx: not now."""
         text = description or coap.REPORT_DESCRIPTION
         return Answer(("report", ema, request_id), coap.updated_report(self._ven(ema), request_id, code, text))
+
+    def acknowledge_opt(self, ema: int, code: int = 200) -> Answer | None:
+        """The oldest CreatedEvent of that EMA without an answer is on disk, or never will be."""
+        session = self._emas.get(ema)
+        if session is None or not session.opts:
+            return None
+        key, request_id = session.opts.popleft()
+        return Answer(key, coap.response(coap.Word.ANSWER, session.ven_id, request_id, code))
 
     def acknowledge_device(self, ema: int, device: int, connected: bool) -> Answer:
         """Only after a ``DeviceConnected`` or ``DeviceDisconnected`` is stored durably."""

@@ -55,8 +55,10 @@ def test_the_answers_have_the_length_of_the_slides_frames() -> None:
     ask(client, server, client.poll()[0])
     assert len(server.answer_poll(1).body) == 123 - 48
     assert server.answer_poll(1).body == b'DR_P {"Service":"Response","VENID":"VEN_MIR1","Response":200,"RequestID":1}'
-    _, outputs = ask(client, server, client.created_event(1, 1, True)[0])
-    assert len(outputs[1].body) == 121 - 48
+    ask(client, server, client.created_event(1, 1, True)[0])
+    answer = server.acknowledge_opt(1)
+    assert answer is not None
+    assert len(answer.body) == 121 - 48
 
 
 SETUP = [
@@ -191,6 +193,34 @@ def test_a_report_waits_for_its_answer() -> None:
     assert client.answered(question, refused) == [c.ReportRejected(report.request_id, "400 too large")]
     busy = server.acknowledge_report(1, report.request_id, 503, "later").body
     assert client.answered(question, busy) == [c.ReportPostponed(report.request_id, "503 later")]
+
+
+def test_the_opt_is_answered_when_it_is_kept() -> None:
+    client, server = wired()
+    first, second = client.created_event(17, 1, True)[0], client.created_event(18, 2, False)[0]
+    assert ask(client, server, first)[1] == [h.EventAnswered(1, 17, 1, True)]
+    key, outputs = ask(client, server, second)
+    assert outputs == [h.EventAnswered(1, 18, 2, False)]
+    answer = server.acknowledge_opt(1)
+    assert answer is not None
+    assert client.answered(first, answer.body) == [c.EventAcknowledged(17)]
+    answer = server.acknowledge_opt(1, 400)
+    assert answer is not None
+    assert answer.key == key
+    assert client.answered(second, answer.body) == [c.EventAnswerRejected(18, "400")]
+    assert server.acknowledge_opt(1) is None
+
+
+def test_a_report_that_can_be_named_is_refused_by_its_number() -> None:
+    client, server = wired()
+    (question,) = client.report(wire.UpdateReport(1, "x", 7, power=1))
+    bad = question.body.replace(b'"Power": 1', b'"Power": "much"')
+    _, outputs = server.requested(question.topic, bad)
+    assert isinstance(outputs[0], Answer)
+    assert isinstance(outputs[1], h.ReportRefused)
+    (output,) = client.answered(question, outputs[0].body)
+    assert isinstance(output, c.ReportRejected)
+    assert output.request_id == 7
 
 
 def test_devices_come_and_go() -> None:
