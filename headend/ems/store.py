@@ -33,11 +33,17 @@ LOCK_WAIT_S = 10
 
 
 class Store:
-    """One database, one EMS. Writes go through ``writer`` in order; reads run in threads beside it."""
+    """One database, one EMS. Writes go through ``writer`` in order; reads run in threads beside it.
 
-    def __init__(self, url: str, logger: logging.Logger | None = None) -> None:
+    ``creator``: opens the one connection (DB-API, SQLite) that is used for both, in place of the URL.
+    """
+
+    def __init__(
+        self, url: str, logger: logging.Logger | None = None, creator: Callable[[], Any] | None = None
+    ) -> None:
         self._log = logger or logging.getLogger("smartema.ems")
         self._url = url
+        self._creator = creator
         self._engine: Engine | None = None
         self._writer: Writer | None = None
         self._memory = False
@@ -53,7 +59,10 @@ class Store:
             url = sql.make_url(self._url)
             options: dict[str, Any] = {}
             sqlite = url.get_backend_name() == "sqlite"
-            if sqlite:
+            if self._creator is not None:
+                self._memory = True
+                options = {"creator": self._creator, "poolclass": StaticPool}
+            elif sqlite:
                 self._memory = not url.database or url.database == ":memory:"
                 options["connect_args"] = {"check_same_thread": False}
                 if "timeout" not in url.query:
