@@ -192,23 +192,27 @@ class LimitBook:
         self._offset = offset
 
     def _reckon(self, now: Instant) -> None:
-        if now.trusted:
-            bare = replace(self.timeline, grants=(), loans=())
-            soft = limit_at(replace(bare, hard_w=None), now).import_w
-            soft_w = math.inf if soft is None else soft
-            if self.grants and self._soft_w is not None and soft_w < self._soft_w:
-                self._soft_w = soft_w
-                self.end_grants(None, "the limit became tighter")
-            self._soft_w = soft_w
-            last = limit_at(bare, now).import_w
-            if last != self.timeline.last_threshold_w:
-                self.timeline = replace(self.timeline, last_threshold_w=last)
-                self._journal.save_value("last_threshold_w", "" if last is None else f"{last:.3f}")
-            change = next_change(self.timeline, now)
-            self._until = min(now.mono + RECKON_S, math.inf if change is None else change)
-        else:
+        timeline = self.timeline
+        self._limit = limit_at(timeline, now)
+        if not now.trusted:
             self._until = now.mono + 1.0
-        self._limit = limit_at(self.timeline, now)
+            return
+        bare, last = timeline, self._limit.import_w
+        if timeline.grants or timeline.loans:
+            bare = replace(timeline, grants=(), loans=())
+            last = limit_at(bare, now).import_w
+        soft = last if timeline.hard_w is None else limit_at(replace(bare, hard_w=None), now).import_w
+        soft_w = math.inf if soft is None else soft
+        tighter = self._soft_w is not None and soft_w < self._soft_w
+        self._soft_w = soft_w
+        if last != timeline.last_threshold_w:
+            self.timeline = replace(timeline, last_threshold_w=last)
+            self._journal.save_value("last_threshold_w", "" if last is None else f"{last:.3f}")
+        if self.grants and tighter:
+            self.end_grants(None, "the limit became tighter")
+            self._limit = limit_at(self.timeline, now)
+        change = next_change(self.timeline, now)
+        self._until = min(now.mono + RECKON_S, math.inf if change is None else change)
 
     def renew(self) -> None:
         """Something that makes the limit changed."""

@@ -62,6 +62,7 @@ class Bench:
     async def send(self, command_id: int, number: int = 1) -> None:
         command = Command(command_id, f"led-{number}", number, Setting(on=False), Source.SHED, 60.0, 0.0)
         self.dispatcher.send(command, latency_s=2.0)
+        self.dispatcher.save()
         await asyncio.sleep(0)
 
     async def pass_s(self, seconds: float) -> None:
@@ -149,3 +150,33 @@ async def test_a_fault_of_an_adapter_is_one_line_and_its_end_another(
     assert said("INFO") == ["led-1: commands can be written again"]
     assert all(r.levelname == "DEBUG" for r in caplog.records if r.exc_info)
     assert len([r for r in caplog.records if r.exc_info]) == 3
+
+
+async def test_a_wire_that_writes_in_the_call_has_it_before_the_store(bench: Bench, monkeypatch) -> None:
+    order: list[str] = []
+
+    def now(command: Command) -> asyncio.Future[None]:
+        order.append(f"wire {command.id}")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    monkeypatch.setattr(bench.wire, "send", now)
+    monkeypatch.setattr(bench.store, "save_command", lambda c, at: order.append(f"store {c.id} {c.state.value}"))
+    for command_id in (7, 8):
+        command = Command(command_id, "led-1", 1, Setting(on=False), Source.SHED, 60.0, 0.0)
+        bench.dispatcher.send(command, latency_s=2.0)
+    bench.dispatcher.confirmed(1, 8)
+    assert order == ["wire 7", "wire 8", "store 7 sent", "store 7 superseded", "store 8 sent", "store 8 confirmed"]
+
+
+async def test_what_a_wire_refuses_in_the_call_is_sent_again(bench: Bench, monkeypatch) -> None:
+    def down(command: Command) -> asyncio.Future[None]:
+        raise TransientError("link is down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.wire, "send", down)
+        await bench.send(7)
+    assert bench.wire.sent == []
+    await bench.pass_s(2.0)
+    assert bench.wire.sent == [7]

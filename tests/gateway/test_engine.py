@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.site.command import Source
+from gateway.site.command import Command, Source
 from gateway.site.event import RdrResult
 from gateway.site.resource import Setting
 from gateway.verbs import Verbs
@@ -40,6 +41,25 @@ async def test_the_command_leaves_before_the_journal_is_waited_for(make, monkeyp
     monkeypatch.setattr(site.journal, "durable", watched)
     await site.engine.take_event(site.event(70.0))
     assert order == ["durable after 1"]
+
+
+async def test_every_command_of_a_pass_leaves_before_one_of_them_is_written(make, monkeypatch) -> None:
+    site = make(60.0, 60.0, 60.0)
+    order: list[str] = []
+    send, save = site.field.send, site.journal.save_command
+
+    def sent(command: Command) -> Awaitable[None]:
+        order.append(f"sent {command.number}")
+        return send(command)
+
+    def saved(command: Command, at: float) -> None:
+        order.append(f"written {command.number}")
+        save(command, at)
+
+    monkeypatch.setattr(site.field, "send", sent)
+    monkeypatch.setattr(site.journal, "save_command", saved)
+    site.engine.threshold(60.0, "ems")
+    assert order == ["sent 1", "sent 2", "written 1", "written 2"]
 
 
 async def test_an_event_that_came_twice_takes_effect_once(make) -> None:

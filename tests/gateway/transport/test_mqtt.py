@@ -93,6 +93,48 @@ async def test_down_nothing_is_queued(mosquitto: Mosquitto) -> None:
     assert lines.at(logging.INFO) == [f"MQTT 127.0.0.1:{mosquitto.port}: connected again"]
 
 
+async def test_a_message_is_on_the_socket_when_publish_returns(mosquitto: Mosquitto) -> None:
+    link = MqttLink(settings(mosquitto), SystemClock(), random.Random(1), lambda topic, body: None)
+    async with running(link):
+        await until(lambda: link.up)
+        assert link._client is not None
+        paho = link._client._client
+        confirmed = link.publish("in/x", b"at once")
+        assert not paho.want_write()
+        await confirmed
+        # What the socket does not take in one piece follows by itself.
+        await link.publish("in/x", b"x" * 4_000_000)
+        assert not paho.want_write()
+
+
+async def test_an_answer_leaves_before_the_receipt_of_what_it_answers(mosquitto: Mosquitto) -> None:
+    received = asyncio.Event()
+    left: list[int] = []
+
+    def take(topic: str, body: bytes) -> None:
+        if topic == "in/x":
+            link.post("in/answer", body)
+        else:
+            received.set()
+
+    link = MqttLink(settings(mosquitto), SystemClock(), random.Random(1), take)
+    async with running(link):
+        await until(lambda: link.up)
+        assert link._client is not None
+        paho = link._client._client
+        send = paho._sock_send
+
+        def watched(data: bytes) -> int:
+            left.append(data[0] & 0xF0)
+            return send(data)
+
+        paho._sock_send = watched  # type: ignore[method-assign]
+        await link.publish("in/x", b"ask")
+        await asyncio.wait_for(received.wait(), 5.0)
+    publish, puback = 0x30, 0x40
+    assert left[:3] == [publish, publish, puback]
+
+
 async def test_a_publish_in_flight_when_the_broker_dies_fails(mosquitto: Mosquitto) -> None:
     link = MqttLink(settings(mosquitto), SystemClock(), random.Random(1), lambda topic, body: None)
     async with running(link):
