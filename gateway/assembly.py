@@ -51,7 +51,7 @@ def secret(path: str) -> str | None:
 
 def site_broker(config: Config, parts: Parts) -> SiteBroker | None:
     """Our own mosquitto, checked; None where no device needs one or a broker is named. Raise ``OperatorError``."""
-    if config.site_broker.host or not any(d.link == "mqtt" for d in config.device):
+    if config.site_broker.host or not config.reached_over("mqtt"):
         return None
     from gateway.field.broker import SiteBroker
 
@@ -62,7 +62,7 @@ def site_broker(config: Config, parts: Parts) -> SiteBroker | None:
 
 def links_of(config: Config) -> set[str]:
     """The links that need an adapter."""
-    return {device.link for device in config.device} | ({"coap"} if config.site_coap.open else set())
+    return {link for link in LINKS if config.reached_over(link)}
 
 
 def field_adapters(config: Config, parts: Parts, only: Sequence[str] = LINKS) -> list[FieldAdapter]:
@@ -95,6 +95,7 @@ def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
         parts.engine,
         parts.clock,
         parts.rng,
+        config.site_broker.open,
     )
 
 

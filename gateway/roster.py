@@ -41,7 +41,7 @@ class Roster:
         configured = {(d.number, d.link) for d in engine.config.device}
         for saved in engine.journal.devices():
             stranger = (saved.resource.number, saved.link) not in configured
-            if stranger and not (saved.link == "coap" and engine.config.site_coap.open):
+            if stranger and not engine.config.open_to_strangers(saved.link):
                 # Taken out of the configuration while nobody ran, or let in by the menu until the next start.
                 engine.journal.forget_device(saved.resource.number)
                 continue

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _missing_programs(config: Config) -> list[str]:
     """What has to be installed here before this configuration can run here."""
-    if config.site_broker.host or not any(device.link == "mqtt" for device in config.device):
+    if config.site_broker.host or not config.reached_over("mqtt"):
         return []
     from gateway.field.broker import find_mosquitto
 
@@ -76,13 +76,13 @@ def _summary(config: Config) -> dict[str, Any]:
 
 def _broker(config: Config) -> str | None:
     broker = config.site_broker
-    if not any(device.link == "mqtt" for device in config.device):
+    if not config.reached_over("mqtt"):
         return f"{broker.host}:{broker.port}" if broker.host else None
     return f"{broker.host}:{broker.port}" if broker.host else f"own mosquitto on {broker.bind}:{broker.port}"
 
 
 def _coap(config: Config) -> str | None:
-    if not config.site_coap.open and not any(device.link == "coap" for device in config.device):
+    if not config.reached_over("coap"):
         return None
     return f"{config.site_coap.bind}:{config.site_coap.port}"
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     found = examine(text, str(output))
     if found.mistakes:
         raise ConfigurationErrors(found.mistakes)
-    if any(device.link == "mqtt" for device in config.device) and not config.site_broker.host:
+    if config.reached_over("mqtt") and not config.site_broker.host:
         folder = Path(config.ema.state_dir) / "device-passwords"
         print(f"at its first start the daemon makes an account for each MQTT device; passwords: {folder}/dev-<number>")
     print(f"UP EMA: smartema run -c {output}")

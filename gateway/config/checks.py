@@ -153,7 +153,10 @@ def _site_broker(config: Config, notes: Notes) -> None:
     file(broker.cert_file, ("site_broker", "cert_file"), notes)
     secret(broker.password_file, ("site_broker", "password_file"), notes)
     secret(broker.key_file, ("site_broker", "key_file"), notes)
-    if not own or not any(device.link == "mqtt" for device in config.device):
+    if broker.open and not is_loopback(broker.host or broker.bind):
+        who = "whoever knows the password of guest" if own else f"whoever has an account at {broker.host}"
+        notes.doubtful(("site_broker", "open"), f"true: {who} can become a device of this site")
+    if not own or not config.reached_over("mqtt"):
         return
     at = ("site_broker", "bind")
     if not is_loopback(broker.bind):
@@ -191,5 +194,5 @@ def _purpose(config: Config, notes: Notes) -> None:
     if not config.upstream and not (control.threshold_w or control.hard_w or control.fuse_a or control.export_w >= 0):
         text = "there is no EMS above and no limit: nothing would be held; set threshold_w, or add [[upstream]]"
         notes.doubtful(("control", "threshold_w"), text)
-    if not config.device and not config.site_coap.open:
+    if not any(config.reached_over(link) for link in ("mqtt", "coap", "gpio")):
         notes.doubtful(("device",), "there is none: nothing can be shed; add [[device]]")

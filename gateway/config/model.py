@@ -155,6 +155,11 @@ class SiteBrokerConfig:
     cert_file: str = key("", "our own broker's certificate (with key_file: TLS), or our client certificate", path=True)
     key_file: str = key("", "its key, mode 0600", path=True, secret_file=True)
     anonymous: bool = key(False, "our own broker takes devices without account; loopback only")
+    open: bool = key(
+        False,
+        "devices that no [[device]] names may come too; to our own broker with the account guest, "
+        "password in <state_dir>/device-passwords/guest",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,3 +231,11 @@ class Config:
     site_coap: SiteCoapConfig = SiteCoapConfig()
     upstream: tuple[UpstreamConfig, ...] = ()
     device: tuple[DeviceConfig, ...] = ()
+
+    def open_to_strangers(self, link: str) -> bool:
+        """May devices that no [[device]] names come over this link."""
+        return {"mqtt": self.site_broker.open, "coap": self.site_coap.open}.get(link, False)
+
+    def reached_over(self, link: str) -> bool:
+        """May any device come over this link."""
+        return self.open_to_strangers(link) or any(device.link == link for device in self.device)

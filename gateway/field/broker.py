@@ -139,8 +139,10 @@ class SiteBroker:
         for device in self._devices:
             secret = files.device_password(device, self._state_dir, self._token)
             accounts.append((files.device_account(device.number), secret))
+        if config.open and not config.anonymous:
+            accounts.append((files.GUEST_ACCOUNT, files.guest_password(self._state_dir, self._token)))
         made["passwords"] = files.password_file(accounts, digest)
-        made["acl"] = files.generate_site_acl([d.number for d in self._devices], config.anonymous)
+        made["acl"] = files.generate_site_acl([d.number for d in self._devices], config.anonymous, config.open)
         self._made = made
 
     def prepare(self) -> None:

@@ -19,6 +19,8 @@ from gateway.errors import OperatorError
 
 EMA_ACCOUNT = "ema"
 EMS_ACCOUNT = "ems"
+# Of devices that no [[device]] names, where such may come.
+GUEST_ACCOUNT = "guest"
 # mosquitto_passwd's own count; it is what mosquitto 2.0 expects where none is said.
 PBKDF2_ROUNDS = 101
 SALT_BYTES = 12
@@ -86,7 +88,16 @@ def password_path(device: DeviceConfig, state_dir: Path) -> Path:
 def device_password(device: DeviceConfig, state_dir: Path, token: Callable[[], str] = new_password) -> str:
     """A device's password; made and kept (mode 0600) where none is configured. Raise ``OperatorError``."""
     path = password_path(device, state_dir)
-    if not device.password_file and not path.exists():
+    return read_secret(path) if device.password_file else _kept_password(path, token)
+
+
+def guest_password(state_dir: Path, token: Callable[[], str] = new_password) -> str:
+    """The password of the account that strangers share; made and kept likewise. Raise ``OperatorError``."""
+    return _kept_password(state_dir / "device-passwords" / GUEST_ACCOUNT, token)
+
+
+def _kept_password(path: Path, token: Callable[[], str]) -> str:
+    if not path.exists():
         private_directory(path.parent)
         try:
             write_private(path, token() + "\n")
@@ -112,9 +123,14 @@ def password_file(accounts: Iterable[tuple[str, str]], hashed: bool = True) -> s
     return "".join(line + "\n" for line in lines)
 
 
-def generate_site_acl(numbers: Iterable[int], anonymous: bool = False) -> str:
-    """Topic rights on the site broker: each device its own topics, the EMA all (wire reference, 5a)."""
+def generate_site_acl(numbers: Sequence[int], anonymous: bool = False, guests: bool = False) -> str:
+    """Topic rights on the site broker: each device its own topics, the EMA all (wire reference, 5a); ``guests`` those
+    that are no configured device's."""
     parts = ["topic readwrite #\n"] if anonymous else []
+    if guests and not anonymous:
+        taken = [f"topic deny {topic}/{number}\n" for number in numbers for topic in ("status", "rdr", "dev")]
+        free = "topic write connected\ntopic write disconnected\ntopic write status/+\ntopic write rdr/+\n"
+        parts.append(f"user {GUEST_ACCOUNT}\n{''.join(taken)}{free}topic read hello\ntopic read dev/+\n")
     parts.append(f"user {EMA_ACCOUNT}\ntopic readwrite #\n")
     for number in numbers:
         parts.append(

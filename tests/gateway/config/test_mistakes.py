@@ -382,6 +382,10 @@ WARNINGS = [
         "gateway.toml control.threshold_w: there is no EMS above and no limit: nothing would be held; "
         "set threshold_w, or add [[upstream]]",
     ),
+    (
+        '[control]\nhard_w = 1\n[site_broker]\nhost = "192.168.1.1"\nopen = true\n',
+        "gateway.toml:5 site_broker.open: true: whoever has an account at 192.168.1.1 can become a device of this site",
+    ),
     ("[control]\nhard_w = 1", "gateway.toml device: there is none: nothing can be shed; add [[device]]"),
 ]
 
@@ -392,6 +396,16 @@ def test_warnings_do_not_stop_it(text: str, line: str) -> None:
     assert found.mistakes == []
     assert found.config is not None
     assert found.warnings == [line]
+
+
+def test_our_own_broker_open_to_a_network() -> None:
+    found = examine('[control]\nhard_w = 1\n[site_broker]\nbind = "192.168.1.1"\nopen = true\n')
+    assert found.mistakes == []
+    assert [line.split(": ", 1)[1] for line in found.warnings] == [
+        "192.168.1.1 without TLS: passwords of devices can be read on the way; give cert_file and key_file",
+        "true: whoever knows the password of guest can become a device of this site",
+    ]
+    assert examine("[control]\nhard_w = 1\n[site_broker]\nopen = true\n").warnings == []
 
 
 def test_read_gives_types_and_defaults() -> None:
