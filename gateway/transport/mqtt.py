@@ -25,6 +25,7 @@ from gateway.errors import OperatorError, TransientError
 from gateway.transport.backoff import Backoff
 from gateway.transport.hosts import for_resolver
 from gateway.transport.mqtt_session import Session
+from gateway.transport.reasons import reason_of
 
 # Without it a QoS 1 exchange stalls for 40 ms now and then (Nagle against delayed ACK).
 NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -33,7 +34,8 @@ LARGEST_MESSAGE = 262_144
 # Faults told once each; what goes beyond is told at DEBUG only.
 MOST_FAULTS = 50
 LONGEST_FAULT = 200
-MQTT_BAD_CREDENTIALS = (4, 5, 134, 135)
+# A broker that refuses, then asks for an account, then has a certificate that is too old.
+MOST_REASONS = 5
 
 
 class LinkState(Enum):
@@ -136,6 +138,7 @@ class MqttLink:
         self._log = logger or logging.getLogger(__name__)
         self._client: Session | None = None
         self._failed = False
+        self._reasons: set[str] = set()  # why it could not be reached since it was up, as far as they were told
         self._faults: set[str] = set()
 
     async def run(self) -> None:
@@ -144,10 +147,8 @@ class MqttLink:
             try:
                 await self._session()
                 reason = "closed"
-            except aiomqtt.MqttError as err:
-                reason = str(err)
-            except (OSError, ValueError) as err:
-                reason = str(err)
+            except (aiomqtt.MqttError, OSError, ValueError) as err:
+                reason = reason_of(err, self.settings)
             finally:
                 was_up = self.state is LinkState.UP
                 self.state = LinkState.DOWN
@@ -156,8 +157,9 @@ class MqttLink:
                     client.release()
                 if was_up and self._on_down is not None:
                     self._on_down()
-            level = logging.DEBUG if self._failed else logging.WARNING
+            level = logging.DEBUG if reason in self._reasons or len(self._reasons) > MOST_REASONS else logging.WARNING
             self._failed = True
+            self._reasons.add(reason)
             self._log.log(level, "MQTT %s: %s; trying again", self.settings.address, reason)
             await self._clock.sleep(self._backoff.next())
 
@@ -189,6 +191,7 @@ class MqttLink:
                 self._log.info("MQTT %s: connected again", s.address)
                 self.reconnects += 1
             self._failed = False
+            self._reasons.clear()
             self._backoff.reset()
             up = asyncio.create_task(self._announce()) if self._on_up is not None else None
             try:

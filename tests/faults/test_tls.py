@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 
 from gateway.field.broker_files import write_ems_files
 from gateway.transport.mqtt import Tls
+from tests.support.certificates import Authority, listener
 from tests.support.mosquitto import Mosquitto, free_port
-from tests.support.process import Agents, Ema, EmsBeside, closing, lamps, tool
+from tests.support.process import Agents, Ema, EmsBeside, closing, lamps
 from tests.support.tap import Tap
 from tests.support.wait import until
 
 
-def authority(directory: Path) -> None:
-    """``ca.pem``, and for server and client a certificate of it with its key."""
-    directory.mkdir()
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run([tool("openssl"), *arguments], cwd=directory, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA", "-days", "2")
-    (directory / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-        (directory / f"{name}.key").chmod(0o600)
-
-
 async def test_tls_accounts_and_rights(tmp_path: Path) -> None:
     certificates, ours = tmp_path / "certificates", tmp_path / "ems-broker"
-    authority(certificates)
+    authority = Authority(certificates)
+    for name in ("server", "client"):
+        authority.sign(name)
     port = free_port()
     written = write_ems_files(ours, [1, 2], "127.0.0.1", port)
     assert all(path.stat().st_mode & 0o077 == 0 for path in written)
     # What the daemon's own generator wrote, and TLS on top of it; no listener without.
     rights = written[0].read_text().split("\n", 1)[1].replace("user root\n", "")
-    lines = f"cafile {certificates}/ca.pem\ncertfile {certificates}/server.pem\nkeyfile {certificates}/server.key\n"
-    broker = Mosquitto(tmp_path / "broker", f"{lines}require_certificate true\n{rights}", port)
+    broker = Mosquitto(tmp_path / "broker", f"{listener(authority)}{rights}", port)
     tls = {
         "ca_file": str(certificates / "ca.pem"),
         "cert_file": str(certificates / "client.pem"),
