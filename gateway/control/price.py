@@ -60,7 +60,7 @@ class Opt:
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """The price of a bid or an ask; None: it does not borrow, or lend, at all (but a bid ``at_any``: whatever the price)."""
+    """The price of a bid or an ask; None: it does not take part (but a bid ``at_any``: whatever the price)."""
 
     price: int | None
     why: str
