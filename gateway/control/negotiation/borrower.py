@@ -21,8 +21,7 @@ def ask(draft: Draft, message: Ask) -> None:
 def result(draft: Draft, message: Result) -> None:
     """Take what the open ask was given; whatever else comes is given back."""
     asking = draft.member.asking
-    fits = asking is not None and asking.ask.ask_id == message.ask_id and draft.now < asking.answer_by
-    if asking is not None and fits:
+    if asking is not None and asking.ask.ask_id == message.ask_id:
         _take(draft, asking, message)
     strange = [part.loan_id for part in message.parts if part.loan_id not in draft.member.borrowed]
     for number in strange:

@@ -82,12 +82,17 @@ def recall_short(draft: Draft, situation: Situation) -> None:
     if not member.lent:
         return
     need = min(max(situation.draw_mw, 0), situation.least_own_mw)
-    coming = sum(lending.mw for number, lending in member.lent.items() if number in member.recalled)
-    short = need - (situation.least_own_mw - member.lent_mw(draft.now) + coming)
+    recall_some(draft, need - (situation.least_own_mw - member.lent_mw(draft.now)))
+
+
+def recall_some(draft: Draft, short: int) -> None:
+    """Ask back as many loans as make up ``short`` mW together with those that are asked back already."""
+    member = draft.member
+    short -= sum(lending.mw for number, lending in member.lent.items() if number in member.recalled)
     for number in sorted(member.lent, reverse=True):
         if short <= 0:
             return
-        if number not in draft.member.recalled:
+        if number not in member.recalled:
             mw = member.lent[number].mw
             why = f"asks {watts(mw)} back from {member.lent[number].borrower}: it lacks {watts(short)}"
             recall(draft, number, why)

@@ -21,7 +21,7 @@ from gateway.control.negotiation.messages import (
     Result,
 )
 from gateway.control.negotiation.state import Draft, Member, MemberRules, Situation, rebuilt
-from gateway.control.negotiation.step import Hold, Row, Step, send_again
+from gateway.control.negotiation.step import Hold, Kind, News, Row, Step, send_again
 
 
 def start(
@@ -40,9 +40,18 @@ def start(
 
 
 def ask(member: Member, message: Ask, now: float) -> Step[Member]:
-    """Ask for power. ``message.ask_id`` is above that of any ask before, restarts included."""
+    """Ask for power. ``message.ask_id`` is above that of any ask before, restarts included.
+
+    Who lends does not borrow: it asks its own loans back.
+    """
     draft = Draft(member, now)
-    borrower.ask(draft, message)
+    _end_old(draft)
+    if draft.member.lent:
+        lender.recall_some(draft, message.mw)
+        why = "it lends: its own loans are asked back first"
+        draft.news.append(News(Kind.DENIED, message.ask_id, why))
+    else:
+        borrower.ask(draft, message)
     return _step(draft)
 
 
