@@ -139,6 +139,13 @@ class Book:
             return None
         return ema.power_w
 
+    def why_unknown(self, ema: Ema) -> str:
+        """Why its power does not count."""
+        if ema.power_w is None or ema.measured_at is None:
+            return f"power of {ema.name} is not known yet"
+        age = self.wall - ema.measured_at
+        return f"power of {ema.name} is not known now, its last report is of {age:.0f} s ago"
+
     def total(self) -> tuple[float, list[str]]:
         """Power of all connected EMAs in W, and which of them have none that counts."""
         watts, unknown = 0.0, []

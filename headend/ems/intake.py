@@ -113,7 +113,7 @@ class Intake:
             head.refuse_report(name, request_id, NOT_NOW, "too many reports wait at the EMS")
             return
         if self._is_news(ema, when, order):
-            self._apply(ema, protocol, min(when, wall), power, devices)
+            self._apply(ema, protocol, when, power, devices)
         if at is not None and watts is not None:
             self._timed.add(name)
 
@@ -131,9 +131,12 @@ class Intake:
         self, ema: Ema, protocol: str, at: float, power: dict[str, float | None], devices: Sequence[Device]
     ) -> None:
         if power.get("power_w") is not None:
-            self._power(ema, at, power)
+            self._power(ema, min(at, self._book.wall), power)
         now = self._book.clock.monotonic()
         for device in devices:
+            known = self._book.devices.get((device.ema, device.id))
+            if known is not None and not known.connected and at < (known.updated_at or 0.0):
+                continue  # of the time before it went
             known = self._merge(device, protocol)
             if known is None:
                 continue

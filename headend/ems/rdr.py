@@ -86,7 +86,7 @@ class RdrDesk:
         if own is not None:
             power = book.power(ema)
             if power is None:
-                return False, f"power of {ema.name} is not known now"
+                return False, book.why_unknown(ema)
             held = sum(hold.watts for (name, _), hold in others.items() if name == ema.name)
             room.append((own - power - held, f"limit of {ema.name} {own:.0f} W, power {power:.0f} W", held))
         if total is not None:

@@ -108,6 +108,19 @@ async def test_a_notice_that_comes_again_late_does_not_undo_the_report(bench: Be
     assert lamp.on is True
 
 
+async def test_a_report_of_the_time_before_it_went_does_not_bring_a_device_back(bench: Bench) -> None:
+    bench.register("gw/1")
+    _explicit(bench, "1", bench.now, _lamp(True))
+    await bench.clock.advance(10)
+    bench.device("gw/1", 4, acknowledge=True, connected=False)
+    lamp = bench.service.book.devices["gw/1", "dev/4"]
+    _explicit(bench, "2", bench.now - 5, _lamp(True))  # it was under way when the EMS was restarted
+    assert not lamp.connected
+    await bench.clock.advance(1)
+    _explicit(bench, "3", bench.now, _lamp(True))
+    assert lamp.connected
+
+
 async def test_a_margin_of_a_report_that_waited_is_not_the_power_of_now(bench: Bench) -> None:
     bench.register("gw/1", "gw/2")
     bench.report("gw/1", "2", 200, at=bench.now)

@@ -137,7 +137,8 @@ async def test_an_old_power_is_no_ground_for_a_grant(bench: Bench) -> None:
     await bench.pass_time(bench.settings.stale_s + 1)
     results = _why(bench)
     bench.service.asked("gw/1", "mqtt", 4, 60)
-    assert (results[0].state, results[0].why) == ("denied", "power of gw/1 is not known now")
+    why = "power of gw/1 is not known now, its last report is of 61 s ago"
+    assert (results[0].state, results[0].why) == ("denied", why)
 
 
 async def test_an_operator_answers_by_hand_in_time(bench: Bench) -> None:
