@@ -148,9 +148,14 @@ class Agent:
     def status(self) -> bytes:
         """Body of ``status`` now; it is told, so ``changed`` falls."""
         self.changed = False
-        self._seq += 1
         self._told_mw = self.plant.mw()
-        status = Status(self.dev, self.boot, self._seq, mw=self._told_mw, mwh=self.plant.mwh(), done=self.done or None)
+        return self.state()
+
+    def state(self) -> bytes:
+        """The same for an answer that may be overlooked: what is to be told stays to be told."""
+        self._seq += 1
+        mw, mwh = self.plant.mw(), self.plant.mwh()
+        status = Status(self.dev, self.boot, self._seq, mw=mw, mwh=mwh, done=self.done or None)
         if self.safe:
             status.safe = True
         self.fill(status)

@@ -29,7 +29,7 @@ from device_agents.protocol import (
     WireError,
 )
 from device_agents.runner import GOODBYE_S, TICK_S, Runner
-from gateway.clock import Clock
+from gateway.clock import Clock, wait
 from gateway.errors import OperatorError, TransientError
 from gateway.transport.backoff import Backoff
 
@@ -47,9 +47,9 @@ class Patience(aiocoap.Reliable):
 
 
 class Put(aiocoap.resource.Resource):
-    """One resource of the device: PUT, answered 2.04, or 4.00 with what was wrong."""
+    """One resource of the device: PUT, answered 2.04 with what ``take`` returns, or 4.00 with what was wrong."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[bytes], bytes]) -> None:
         super().__init__()
         self._take = take
 
@@ -61,10 +61,10 @@ class Put(aiocoap.resource.Resource):
         if request.opt.block1 is not None and (request.opt.block1.more or request.opt.block1.block_number):
             return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
         try:
-            self._take(request.payload)
+            said = self._take(request.payload)
         except WireError as err:
             return aiocoap.Message(code=aiocoap.BAD_REQUEST, payload=str(err).encode("ascii", "backslashreplace"))
-        return aiocoap.Message(code=aiocoap.CHANGED)
+        return aiocoap.Message(code=aiocoap.CHANGED, payload=said, content_format=JSON if said else None)
 
 
 class CoapDevice(Runner):
@@ -97,6 +97,7 @@ class CoapDevice(Runner):
         self._known = False
         self._failed = False
         self._woken = asyncio.Event()
+        self._spoke = asyncio.Event()
 
     @property
     def reachable(self) -> bool:
@@ -146,15 +147,18 @@ class CoapDevice(Runner):
         )
         return site
 
-    def _taker(self, path: str, receive: Callable[[bytes], Message]) -> Callable[[bytes], None]:
-        def take(payload: bytes) -> None:
+    def _taker(self, path: str, receive: Callable[[bytes], Message]) -> Callable[[bytes], bytes]:
+        def take(payload: bytes) -> bytes:
             self._advance()
             try:
                 self._told(receive(payload))
             except WireError as err:
                 self._refused(f"PUT /{path}", err)
                 raise
+            self._spoke.set()
             self._wake()
+            # So an EMA that restarted learns who is here, and how it runs.
+            return self.agent.state() if path == PATH_ACK else b""
 
         return take
 
@@ -171,7 +175,9 @@ class CoapDevice(Runner):
                 self._failed = True
                 self._known = False
                 self._remote = None
-                await self._clock.sleep(self._backoff.next())
+                self._spoke.clear()
+                # The EMA's own word says that it is back.
+                await wait(self._clock, self._spoke, self._backoff.next())
 
     async def _say(self) -> None:
         if not self._known:

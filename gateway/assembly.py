@@ -102,7 +102,9 @@ def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
 def _coap(config: Config, parts: Parts) -> FieldAdapter:
     from gateway.field.devices_coap import CoapDevices
 
-    return CoapDevices(config.site_coap, config.device, config.control, parts.engine, parts.clock)
+    return CoapDevices(
+        config.site_coap, config.device, config.control, parts.engine, parts.clock, contacts=parts.journal
+    )
 
 
 def _gpio(config: Config, parts: Parts) -> FieldAdapter:

@@ -50,7 +50,10 @@ class _Path(aiocoap.resource.Resource):
 
 
 class CoapRequests:
-    """Turns requests into what ``presence`` takes, and its answers into ours. ``alive``: does control live."""
+    """Turns requests into what ``presence`` takes, and its answers into ours.
+
+    ``alive``: does control live. ``came`` is told who announced itself, once it is known where.
+    """
 
     def __init__(
         self,
@@ -59,12 +62,14 @@ class CoapRequests:
         logger: logging.Logger,
         lab_port: int = LAB_PORT,
         alive: Callable[[], bool] = lambda: True,
+        came: Callable[[int], None] = lambda number: None,
     ) -> None:
         self._log = logger
         self._presence = presence
         self._sources = sources
         self._lab_port = lab_port
         self._alive = alive
+        self._announced_itself = came
         self._by_address: dict[str, int] = {}
         self.configure()
 
@@ -125,6 +130,7 @@ class CoapRequests:
             known = entry is not None and entry.here
             return _answer(aiocoap.CHANGED) if known else _answer(aiocoap.FORBIDDEN, "not configured here")
         self._presence.entries[number].where = self._where(remote, host, message)
+        self._announced_itself(number)
         if not self._alive() and isinstance(message, wire.Connected):
             # Our 2.04 keeps its lease. It comes again, and is held to what control says when that goes on.
             return _answer(aiocoap.SERVICE_UNAVAILABLE, "control stands still")

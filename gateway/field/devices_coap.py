@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
-from gateway.transport.coap import Sources, host_port, open_server, put  # isort: skip
+from gateway.transport.coap import Sources, host_port, open_server, peer_port, put  # isort: skip
 
 from device_agents import protocol as wire
 from gateway.clock import Clock
 from gateway.config.model import ControlConfig, DeviceConfig, SiteCoapConfig
-from gateway.errors import OperatorError, TransientError
+from gateway.errors import OperatorError, PeerError, TransientError
 from gateway.field.base import SiteInputs
+from gateway.field.coap_contacts import Contact, ContactStore, who_answered
 from gateway.field.coap_requests import JSON, LAB_PORT, CoapRequests, Where
 from gateway.field.device_wire import rdr_answer_of, setpoint_of
 from gateway.field.leases import Leases, turns_of
@@ -24,6 +25,9 @@ from gateway.field.presence import Entry, Presence
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
 
+# How long a device that was there before this start is given for an answer, and between two calls at most.
+FIND_S = 1.0
+MOST_PAUSE_S = 10.0
 # However fast a scaled clock runs, the network and this machine need so much for an answer.
 LEAST_DEADLINE_S = 0.25
 
@@ -47,6 +51,7 @@ class CoapDevices:
         ipv6: bool | None = None,
         lab_port: int = LAB_PORT,
         pulse: Callable[[], int] | None = None,
+        contacts: ContactStore | None = None,
     ) -> None:
         self._log = logger or logging.getLogger(__name__)
         self._config = config
@@ -55,7 +60,10 @@ class CoapDevices:
         self._sources = Sources(config.sources)
         self._presence = Presence(self, devices, control, inputs, clock, config.open, self._log)
         self._leases = Leases(self._presence, clock, self._acknowledge, pulse or turns_of(inputs), self._log)
-        self._requests = CoapRequests(self._presence, self._sources, self._log, lab_port, lambda: self._leases.alive)
+        self._contacts = contacts
+        self._requests = CoapRequests(
+            self._presence, self._sources, self._log, lab_port, lambda: self._leases.alive, self._keep_contact
+        )
         self._context: Any = None
         self.opened = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -72,6 +80,7 @@ class CoapDevices:
         self.opened.set()
         self._log.info("CoAP serves %s", host_port(self._config.bind, self._config.port))
         self._call()
+        self._take_up()
         try:
             await self._leases.keep()
         finally:
@@ -152,6 +161,53 @@ class CoapDevices:
                 entry.called = True
                 self._acknowledge(entry)
 
+    # --- over a restart of ours ------------------------------------------------------------------------------
+
+    def _keep_contact(self, number: int) -> None:
+        entry = self._presence.entries[number]
+        where, announced = entry.where, entry.announced
+        if self._contacts is not None and isinstance(where, Where) and isinstance(announced, wire.Connected):
+            port = announced.port or peer_port(where.to)
+            self._contacts.save_contact(self.name, number, Contact(where.host, port, announced).encode())
+
+    def _take_up(self) -> None:
+        """Ask for those that were reached before this start, where they were."""
+        kept = self._contacts.contacts(self.name) if self._contacts is not None else {}
+        for number, text in kept.items():
+            if number in self._presence.entries:
+                continue
+            try:
+                contact = Contact.decode(text)
+            except PeerError as err:
+                self._log.warning("%s", err)
+                continue
+            config = self._presence.config(number)
+            elsewhere = config is not None and config.address not in ("", contact.host)
+            if not elsewhere and self._sources.allows(contact.host):
+                self._tasks[number] = asyncio.get_running_loop().create_task(self._find(number, contact))
+
+    async def _find(self, number: int, contact: Contact) -> None:
+        """Until it answers, announces itself, or its lease has run out."""
+        to = host_port(contact.host, contact.port)
+        until = self._clock.monotonic() + self._presence.lease_s
+        pause_s = FIND_S / 4
+        while number not in self._presence.entries and self._clock.monotonic() < until:
+            try:
+                answer = await put(self._context, to, wire.PATH_ACK, wire.ACK, FIND_S)
+            except TransientError as err:
+                self._log.debug("device %d, as before this start: %s", number, err)
+                await self._clock.sleep(pause_s)
+                pause_s = min(2 * pause_s, MOST_PAUSE_S)
+                continue
+            status = who_answered(bytes(answer.payload), contact)
+            if status is None or number in self._presence.entries:
+                return
+            entry = self._presence.came(contact.announced, number)
+            if entry is not None:
+                entry.where = Where(contact.host, answer.remote)
+                self._presence.state(number, status)
+            return
+
     async def close(self) -> None:
         """Nothing to say: the devices keep their leases, and a restarted EMA takes up what runs."""
 
@@ -178,6 +234,7 @@ class CoapDevices:
             text = f"{entry.resource.name}: PUT /{path}: {answer.code} {reason}".rstrip()
             self._presence.once.say(path, entry.number, text)
             raise TransientError(text)
+        self._presence.once.over(path, entry.number, f"{entry.resource.name}: PUT /{path} is taken again")
 
     async def _ask(self, entry: Entry, path: str, payload: bytes, **options: Any) -> Any:
         """The device's answer, which is a sign of life whatever it says."""

@@ -26,6 +26,9 @@ T = TypeVar("T")
 # Events that are over and still known, so that an upstream that says one again gets the same answer.
 EVENTS_KEPT = 256
 
+# Keys of values: "contact/coap/7".
+_CONTACT = "contact/"
+
 _OPEN_STATES = (CommandState.WAITING, CommandState.SENT, CommandState.SENT_AGAIN)
 
 
@@ -80,7 +83,19 @@ class State:
             body = plain.dumps(row)
             self._put(("device", number), "INSERT OR REPLACE INTO device (number, body) VALUES (?, ?)", number, body)
 
+    def save_contact(self, link: str, number: int, text: str) -> None:
+        """How a device is reached; its adapter alone reads the text."""
+        self.save_value(f"{_CONTACT}{link}/{number}", text)
+
+    def contacts(self, link: str) -> dict[int, str]:
+        """Device → what was saved."""
+        start = f"{_CONTACT}{link}/"
+        return {int(key[len(start) :]): text for key, text in self._values.items() if key.startswith(start)}
+
     def forget_device(self, number: int) -> None:
+        for key in [k for k in self._values if k.startswith(_CONTACT) and k.endswith(f"/{number}")]:
+            del self._values[key]
+            self._put(("value", key), "DELETE FROM value WHERE key = ?", key)
         if self._devices.pop(number, None) is not None:
             self._put(("device", number), "DELETE FROM device WHERE number = ?", number)
 

@@ -101,6 +101,7 @@ def test_an_ema_whose_memory_was_lost_counts_anew() -> None:
     agent.received_hello(b'{"ema":"gw/1","boot":10}')
     assert tell(agent, 1, on=True).on is False, "the same EMA, restarted: its ids go on"
     agent.received_hello(b'{"ema":"gw/1","boot":1}')
+    assert Status.decode(agent.status()).done is None, "of that EMA's commands it has carried out none"
     assert tell(agent, 1, on=True).on is True
 
 

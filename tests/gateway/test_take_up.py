@@ -78,6 +78,25 @@ async def test_a_command_that_was_open_a_lease_ago_is_void(make) -> None:
     assert site.field.lamps[1].on
 
 
+async def test_what_a_device_did_for_an_ema_whose_journal_was_wiped_confirms_nothing(make) -> None:
+    """Its number is greater than any of ours, as where no clock tells where to begin."""
+    site = make(60.0, 60.0)
+    old = site.journal.newest_command_id + 1_000_000_000
+    site.field.lamps[1].done = old
+    site.field.lamps[1].deaf = True
+    await site.engine.take_setting(1, Setting(on=False), Source.MENU)
+    await site.clock.advance(0.1)
+    first = site.field.sent[-1]
+    site.field.report(1)
+    assert site.engine.dispatcher.waiting(1) is not None
+    assert site.engine.dispatcher.confirmed_count == 0
+    site.field.lamps[1].deaf = False
+    await site.engine.take_setting(1, Setting(on=False), Source.MENU)
+    await site.clock.advance(0.1)
+    assert site.field.sent[-1].id > old > first.id
+    assert site.engine.dispatcher.confirmed_count == 1
+
+
 async def test_what_the_configuration_names_no_more_is_not_taken_up(make) -> None:
     site = make(60.0, 60.0)
     site.config = replace(site.config, device=site.config.device[:1])

@@ -104,6 +104,23 @@ async def test_the_moment_of_switching_needs_a_trusted_clock(
     await journal.close()
 
 
+async def test_how_a_device_is_reached_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    journal = start(tmp_path)
+    for number in (1, 11):
+        journal.save_device(lamp(number), "coap", "")
+        journal.save_contact("coap", number, f"where {number} is")
+    await journal.durable()
+    journal.save_contact("coap", 1, "where 1 is")
+    assert journal.status()["not_written"] == 0, "what did not change is not written"
+    journal = await again(journal, tmp_path)
+    assert journal.contacts("coap") == {1: "where 1 is", 11: "where 11 is"}
+    assert journal.contacts("mqtt") == {}
+    journal.forget_device(1)
+    journal = await again(journal, tmp_path)
+    assert journal.contacts("coap") == {11: "where 11 is"}
+    await journal.close()
+
+
 async def test_events_with_their_answers(tmp_path: Path) -> None:
     journal = start(tmp_path)
     journal.save_event(event(1, WALL, WALL + 60.0), True)
