@@ -31,6 +31,7 @@ _NUMBER = re.compile(r"[0-9]+\Z")
 _FILLING = (
     *("resourceID", "itemUnits", "siScaleCode", "marketContext", "minPeriod", "maxPeriod", "onChange"),
     *("itemDescription", "powerAttributes", "qos", "margin", "maxValue", "minValue", "avgValue", "maxTime", "minTime"),
+    *("reportType", "generate", "storage"),
 )
 
 

@@ -153,7 +153,7 @@ def test_a_report_of_the_site_comes_back_whole(report: neutral.UpdateReport) -> 
 
 
 def test_a_report_of_many_devices_is_written_short_and_says_the_same() -> None:
-    devices = tuple(emap.TypedEntry(n, n % 2 == 0, n % 10, n, n, "led") for n in range(1500))
+    devices = tuple(emap.TypedEntry(n, n % 2 == 0, n % 10, 10**6 + n, 10**5, "led") for n in range(2000))
     report = neutral.UpdateReport(1, EMA, 2**40, 1_508_205_420_000, 612, 800, 188, 0, 0, devices)
     [send] = Client(1, EMA, wall=lambda: START, run=1).report(report)
     assert len(send.body) <= 262_144
