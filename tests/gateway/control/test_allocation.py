@@ -128,15 +128,15 @@ def test_no_matching_moves_more(total: int, made: list[Party]) -> None:
 
 def greatest_flow(made: Sequence[Party], own: Sequence[int]) -> int:
     """By augmenting paths, which knows nothing of orders and prices that nest."""
-    source, sink = -1, -2
+    source, sink, count = -1, -2, len(made)
     left: dict[tuple[int, int], int] = {}
     for n, (party, limit) in enumerate(zip(made, own, strict=True)):
         left[source, n] = max(limit - party.wants_mw, 0)
-        left[n, sink] = max(party.wants_mw - limit, 0)
+        left[count + n, sink] = max(party.wants_mw - limit, 0)
         for m, other in enumerate(made):
             if m != n and (other.cap is None or party.ask <= other.cap):
-                left[n, m] = left.get((n, m), 0) + 10**9 * (left[source, n] > 0)
-    nodes = [source, sink, *range(len(made))]
+                left[n, count + m] = 10**9
+    nodes = [source, sink, *range(2 * count)]
     flow = 0
     while True:
         before: dict[int, int] = {source: source}
