@@ -11,6 +11,20 @@ from typing import Protocol
 
 # Before this the wall clock cannot be right: routers without a battery clock start in 1970.
 EARLIEST_TRUSTED_WALL = 1_735_689_600.0  # 2025-01-01T00:00:00Z
+# Linux's CLOCK_MONOTONIC stands still while the machine is suspended: after an hour of that, a reading would look
+# fresh and a lease alive. CLOCK_BOOTTIME counts it. The loop's own timers stand still all the same: what was to be
+# done in a second is done a second after the machine woke.
+_COUNTS_SUSPEND = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def machine_monotonic() -> float:
+    """Seconds that never go back and include those in which the machine was suspended, where its kernel can tell."""
+    return time.monotonic() if _COUNTS_SUSPEND is None else time.clock_gettime(_COUNTS_SUSPEND)
+
+
+def systemd_monotonic() -> float:
+    """The clock that systemd's protocol names (sd_notify(3), MONOTONIC_USEC); for nothing else."""
+    return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +47,7 @@ class Clock(Protocol):
         """This moment."""
 
     def monotonic(self) -> float:
-        """Seconds on the monotonic clock."""
+        """Seconds on the monotonic clock; the machine's suspended time counts (``machine_monotonic``)."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after that many seconds of this clock."""
@@ -51,10 +65,10 @@ class SystemClock:
 
     def now(self) -> Instant:
         wall = time.time()
-        return Instant(time.monotonic(), wall, wall >= EARLIEST_TRUSTED_WALL)
+        return Instant(machine_monotonic(), wall, wall >= EARLIEST_TRUSTED_WALL)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return machine_monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -73,16 +87,16 @@ class ScaledClock:
         if speed <= 0:
             raise ValueError(f"speed: {speed} is not above 0")
         self.speed = speed
-        self._mono0 = time.monotonic()
+        self._mono0 = machine_monotonic()
         self._wall0 = time.time()
 
     def now(self) -> Instant:
-        elapsed = (time.monotonic() - self._mono0) * self.speed
+        elapsed = (machine_monotonic() - self._mono0) * self.speed
         wall = self._wall0 + elapsed
         return Instant(self._mono0 + elapsed, wall, wall >= EARLIEST_TRUSTED_WALL)
 
     def monotonic(self) -> float:
-        return self._mono0 + (time.monotonic() - self._mono0) * self.speed
+        return self._mono0 + (machine_monotonic() - self._mono0) * self.speed
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.speed)

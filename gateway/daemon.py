@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gateway.assembly import Parts
-from gateway.clock import Clock
+from gateway.clock import Clock, systemd_monotonic
 from gateway.config.model import Config, UpstreamConfig
 from gateway.engine import Engine
 from gateway.errors import OperatorError, SmartemaError
@@ -150,7 +150,7 @@ class Daemon:
         """Valid: applied, and no link that did not change is dropped. Invalid: the old one runs on."""
         if self._reload is None:
             return
-        self._notifier.reloading(self.clock.monotonic())
+        self._notifier.reloading(systemd_monotonic())
         try:
             new = self._reload()
             await self.apply(new)

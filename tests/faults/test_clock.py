@@ -23,7 +23,7 @@ class WrongClock(SystemClock):
 
     def now(self) -> Instant:
         wall = time.time() + self.off
-        return Instant(time.monotonic(), wall, wall >= EARLIEST_TRUSTED_WALL)
+        return Instant(self.monotonic(), wall, wall >= EARLIEST_TRUSTED_WALL)
 
 
 async def started(path: Path, clock: WrongClock) -> tuple[Daemon, asyncio.Task[None]]:
