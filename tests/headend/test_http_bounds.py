@@ -17,8 +17,8 @@ from headend.ems.api.guard import LARGEST_BODY, Context
 from headend.ems.api.live import LiveHub
 from headend.ems.http import LARGEST_HEAD, HttpPart
 from headend.ems.http_guard import Bounds
-from tests.faults.test_tls import authority
 from tests.headend.support import LOG, Bench
+from tests.support.certificates import Authority
 from tests.support.wait import until
 
 GET = b"GET /api/v1/me HTTP/1.1\r\nHost: ems\r\n"
@@ -161,8 +161,8 @@ async def test_a_head_or_a_body_without_end_is_refused(tmp_path: Path) -> None:
 
 
 async def test_tls_that_is_never_begun_is_ended_in_time(tmp_path: Path) -> None:
-    authority(tmp_path / "ca")
-    files = {"http_cert": str(tmp_path / "ca" / "server.pem"), "http_key": str(tmp_path / "ca" / "server.key")}
+    certificate, key = Authority(tmp_path / "ca").sign("server")
+    files = {"http_cert": str(certificate), "http_key": str(key)}
     async with served(tmp_path / "ems", SOON, **files) as port:
         silent = [await port.connect(tls=False) for _ in range(40)]
         assert await port.asks() == b"HTTP/1.1 401 Unauthorized"
