@@ -9,8 +9,10 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest_asyncio
 
@@ -36,6 +38,20 @@ VALID = [
     b'{"VENID":"MIR_VEN1","Service":"oadrPoll","Response":200}',
     b"gw/1/x",
 ]
+# What a script with the token may ask, with a body that is right but names nobody who is there.
+ASKED: list[tuple[str, str, bytes]] = [
+    ("POST", "/events", b'{"value_w":800,"start":"now","for_s":600,"targets":["gw/7"]}'),
+    ("POST", "/events/preview", b'{"value_w":800,"start":1.5,"end":2.5,"targets":"all"}'),
+    ("PATCH", "/events/1", b'{"value_w":700,"end":"14:30"}'),
+    ("POST", "/emas/gw/7/devices/4/command", b'{"action":"off"}'),
+    ("PATCH", "/emas/gw/7", b'{"mode":"push"}'),
+    ("POST", "/rdr/1", b'{"granted":true}'),
+    ("PUT", "/rdr/policy", b'{"policy":"limit"}'),
+    ("PUT", "/limits", b'{"scope":"gw/7","watts":5000}'),
+    ("POST", "/login", b'{"name":"admin","password":"wrong"}'),
+    ("GET", "/power?ema=gw/7&start=1&end=2&points=10", b""),
+    ("GET", "/reports?limit=10&before=5", b""),
+]
 REQUEST = (
     b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n"
     b'{"value_w":1}'
@@ -46,17 +62,21 @@ class EmsProcess:
     def __init__(self, directory: Path, broker: int) -> None:
         directory.mkdir()
         self.http = free_port()
+        self._state = directory / "state"
         self._log = directory / "log"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "gateway", "ems", "--broker", f"127.0.0.1:{broker}", "--no-tty"),
-                    *("--http", f"127.0.0.1:{self.http}", "--state-dir", str(directory / "state"), "--zone", "UTC"),
+                    *("--http", f"127.0.0.1:{self.http}", "--state-dir", str(self._state), "--zone", "UTC"),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+
+    def token(self) -> str:
+        return (self._state / "token").read_text().strip()
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -163,3 +183,46 @@ async def test_noise_on_http(mosquitto: Mosquitto, ems: EmsProcess) -> None:
     assert b" 401 " in await ems.get("/api/v1/emas")
     await works(mosquitto, 91)
     assert "Traceback" not in ems.log()
+
+
+async def test_noise_behind_the_log_in(mosquitto: Mosquitto, ems: EmsProcess) -> None:
+    """With the token of a script: bodies that are not what they should be, and paths and queries with bytes changed."""
+    rng = random.Random(SEED)
+    token = ems.token().encode()
+    answers: Counter[int] = Counter()
+
+    async def some(asked: list[tuple[str, str, bytes]]) -> None:
+        """One after another on one connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", ems.http)
+        for method, path, body in asked:
+            head = f"{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            writer.write(head.encode("ascii") + b"Authorization: Bearer %b\r\n" % token)
+            writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+            told = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).lower()
+            answers[int(told.split(b" ", 2)[1])] += 1
+            length = int(told.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
+            await reader.readexactly(length)
+        writer.close()
+
+    def one() -> tuple[str, str, bytes]:
+        method, path, valid = rng.choice(ASKED)
+        changed = next(strings(rng, [valid or path.encode()], 1)) if rng.random() < 0.5 else rng.randbytes(60)
+        if valid:
+            return method, path, changed
+        return method, path.split("?")[0] + "?" + quote(changed, safe="=&?/"), b""
+
+    async def say(count: int) -> None:
+        for _ in range(0, count, CONNECTIONS * 20):
+            await asyncio.gather(*(some([one() for _ in range(20)]) for _ in range(CONNECTIONS)))
+
+    await say(WARM_UP)
+    before = ems.rss_kib()
+    await say(STRINGS)
+    grown = ems.rss_kib() - before
+    assert grown < FLAT_KIB, f"grew by {grown} KiB"
+    assert answers.total() == WARM_UP + STRINGS
+    assert not {status for status in answers if status >= 500}, answers
+    assert answers[400] + answers[422] > STRINGS / 2, answers
+    await works(mosquitto, 91)
+    assert "Traceback" not in ems.log()
+    assert len(ems.log()) < 300_000
