@@ -70,7 +70,7 @@ def _end(draft: Draft, number: int, why: str) -> None:
         draft.member,
         lent=without(member.lent, number),
         released={**member.released, number: lending.until},
-        recalled=member.recalled - {number},
+        recalled=without(member.recalled, number),
     )
     draft.rows.append(Row("lending", number, None))
     draft.news.append(News(Kind.ENDED, number, f"{watts(lending.mw)} lent to {lending.borrower} end: {why}"))
@@ -102,7 +102,7 @@ def recall_some(draft: Draft, short: int) -> None:
 def recall(draft: Draft, number: int, why: str) -> None:
     """Ask that loan back, now and again until it is released."""
     if number in draft.member.lent and number not in draft.member.recalled:
-        draft.member = replace(draft.member, recalled=draft.member.recalled | {number})
+        draft.member = replace(draft.member, recalled={**draft.member.recalled, number: draft.now})
         draft.insist("recall", number, Recall(number))
         draft.news.append(News(Kind.RECALLED, number, why))
 

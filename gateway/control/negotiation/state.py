@@ -87,7 +87,7 @@ class Member:
     told: Told | None = None
     sendings: Sendings = field(default_factory=dict)
     released: Mapping[int, float] = field(default_factory=dict)  # loan → when its Prepare may be forgotten
-    recalled: frozenset[int] = frozenset()
+    recalled: Mapping[int, float] = field(default_factory=dict)  # loan → since when it is asked back
 
     def lent_mw(self, now: float) -> int:
         """What its limit is lower by."""
@@ -96,6 +96,11 @@ class Member:
     def borrowed_mw(self, now: float) -> int:
         """What its limit is higher by."""
         return sum(loan.mw for loan in self.borrowed.values() if loan.hold is Hold.HELD and loan.until > now)
+
+    def coming_mw(self, now: float, within_s: float) -> int:
+        """What it lent and asked back less than ``within_s`` ago. The site may wait so long, its k passes, before it
+        sheds for that part: as a rule it is back by then."""
+        return sum(self.lent[number].mw for number, since in self.recalled.items() if now - since < within_s)
 
     def limit_mw(self, own_mw: int, now: float) -> int:
         """own + borrowed − lent; below 0 where events took more than was kept (the limit that binds is then 0)."""

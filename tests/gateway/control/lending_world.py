@@ -23,8 +23,9 @@ from gateway.site.picture import Timeline
 COORDINATOR = "ems"
 WALL0 = 1_790_000_000.0
 LONGEST_S = 3600
-# A site needs k passes to follow its limit.
+# A site must be under its limit within k passes; what it sends counts at once, a moment later.
 PASSES_S = 2.0
+REACTS_S = 0.3
 # Two crystals of routers.
 DRIFT = 1e-4
 
@@ -364,10 +365,12 @@ class World:
         else:
             node.draw_mw = max(node.draw_mw, min(node.demand_mw, limit))
         if node.up and node.draw_mw > limit:
+            self._after(REACTS_S, lambda: self._shed(node))
             self._after(PASSES_S, lambda: self._shed(node))
 
     def _shed(self, node: Node) -> None:
-        limit = max(node.limit_mw(self.t), 0)
+        coming = node.state.coming_mw(node.mono(self.t), PASSES_S - 1e-3)
+        limit = max(node.limit_mw(self.t) + coming, 0)
         if not node.up or node.draw_mw <= limit:
             return
         cut = min(node.draw_mw, node.own_mw) - limit

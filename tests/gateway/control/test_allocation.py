@@ -23,6 +23,8 @@ EXAMPLE = (
     Party("gw/5", 1_200_000, 500_000, priority=0, least_mw=100_000, cap=250),
 )
 
+quick = settings(max_examples=100, deadline=None, derandomize=True)
+
 powers = st.integers(0, 5_000)
 prices = st.integers(0, 5)
 
@@ -71,6 +73,7 @@ def test_the_table_of_the_page_is_what_the_code_does() -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 @given(total=st.integers(0, 20_000), made=parties())
+@quick
 def test_the_sum_is_the_total(name: str, total: int, made: list[Party]) -> None:
     shares = allocate(name, total, made)
     given_mw = sum(share.limit_mw for share in shares)
@@ -85,6 +88,7 @@ def test_the_sum_is_the_total(name: str, total: int, made: list[Party]) -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 @given(total=st.integers(0, 40_000), made=parties())
+@quick
 def test_where_all_can_be_satisfied_all_are(name: str, total: int, made: list[Party]) -> None:
     if sum(p.wants_mw for p in made) > total or (name in ("matching", "negotiation") and any(p.ask for p in made)):
         return
@@ -93,12 +97,14 @@ def test_where_all_can_be_satisfied_all_are(name: str, total: int, made: list[Pa
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 @given(total=st.integers(0, 20_000), made=parties())
+@quick
 def test_same_inputs_same_output(name: str, total: int, made: list[Party]) -> None:
     assert allocate(name, total, made) == allocate(name, total, list(made))
 
 
 @pytest.mark.parametrize("name", ["matching", "negotiation"])
 @given(total=st.integers(0, 20_000), made=parties())
+@quick
 def test_nobody_lends_what_it_wants_itself_or_below_its_ask(name: str, total: int, made: list[Party]) -> None:
     own = entitled(total, made)
     shares = allocate(name, total, made)
@@ -110,6 +116,7 @@ def test_nobody_lends_what_it_wants_itself_or_below_its_ask(name: str, total: in
 
 
 @given(total=st.integers(0, 20_000), made=parties())
+@quick
 def test_a_smaller_number_gets_nothing_more_while_a_greater_lacks(total: int, made: list[Party]) -> None:
     limits = {s.name: s.limit_mw for s in allocate("priority", total, made)}
     least = dict(zip((p.name for p in made), floors(total, made), strict=True))
@@ -119,7 +126,7 @@ def test_a_smaller_number_gets_nothing_more_while_a_greater_lacks(total: int, ma
 
 
 @given(total=st.integers(0, 20_000), made=parties())
-@settings(max_examples=60)
+@quick
 def test_no_matching_moves_more(total: int, made: list[Party]) -> None:
     own = entitled(total, made)
     moved = sum(max(s.limit_mw - o, 0) for s, o in zip(allocate("matching", total, made), own, strict=True))
@@ -160,6 +167,7 @@ def greatest_flow(made: Sequence[Party], own: Sequence[int]) -> int:
 
 
 @given(total=st.integers(0, 20_000), made=parties())
+@quick
 def test_nash_nobody_could_gain_more_than_the_other_loses(total: int, made: list[Party]) -> None:
     """Where the product is greatest, moving 1 mW to one who still wants more does not raise it."""
     limits = [s.limit_mw for s in allocate("game", total, made)]
@@ -173,6 +181,7 @@ def test_nash_nobody_could_gain_more_than_the_other_loses(total: int, made: list
 @given(
     st.integers(0, 10_000), st.lists(st.tuples(st.one_of(st.none(), powers), st.integers(0, 9)), min_size=1, max_size=8)
 )
+@quick
 def test_water_fills_what_there_is_room_for(amount: int, vessels: list[tuple[int | None, int]]) -> None:
     rooms, weights = [room for room, _ in vessels], [weight for _, weight in vessels]
     parts = fill(amount, rooms, weights)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.control.price import KWH, AtStake, Bid, Prices, Stance, ask, bid, cost, opt
@@ -82,6 +82,7 @@ def test_cost_is_in_whole_price_units() -> None:
     st.integers(0, 10**6),
     st.lists(st.builds(AtStake, st.just("x"), st.integers(0, 10**8), st.integers(0, 10**6))),
 )
+@settings(deadline=None, derandomize=True)
 def test_who_opts_in_never_loses(reduction: int, seconds: int, incentive: int, loads: list[AtStake]) -> None:
     chosen = opt(Prices(incentive=incentive), reduction, seconds, loads)
     more = opt(Prices(incentive=incentive + 1), reduction, seconds, loads)
