@@ -18,6 +18,7 @@ from gateway.engine import Engine
 from gateway.errors import OperatorError, SmartemaError
 from gateway.field.base import FieldAdapter
 from gateway.journal import Journal
+from gateway.journal.journal import CLOSE_S
 from gateway.notify import Notifier
 from gateway.running import Running
 from gateway.socket_server import SocketServer
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from hardware.gpio import Pins
 
 log = logging.getLogger("smartema")
+
+# SIGTERM to the end of the process is 2 s at most; what the good-byes leave of it is the journal's.
+END_S = 1.7
 
 
 class Daemon:
@@ -68,6 +72,8 @@ class Daemon:
 
     async def run(self) -> None:
         """Run until ``stop``. Raise ``OperatorError`` for what keeps a part from starting at all."""
+        loop = asyncio.get_running_loop()
+        end_by = 0.0
         try:
             async with asyncio.TaskGroup() as group:
                 supervisor = Supervisor(group, self.clock, self._rng)
@@ -80,6 +86,7 @@ class Daemon:
                 log.info("%s runs, start %d", self.config.ema.name, self.journal.boot)
                 await self._until_stopped()
                 self._notifier.stopping()
+                end_by = loop.time() + END_S
                 self.engine.end()
                 await running.goodbye()
                 await supervisor.stop_all()
@@ -87,7 +94,7 @@ class Daemon:
             raise errors.exceptions[0] from None
         finally:
             with contextlib.suppress(SmartemaError):
-                await self.journal.close()
+                await self.journal.close(max(end_by - loop.time(), CLOSE_S))
 
     def stop(self) -> None:
         """Ask for a clean end."""

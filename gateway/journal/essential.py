@@ -22,7 +22,8 @@ Key = tuple[Any, ...]
 RECENT_DECISIONS = 32
 # Decisions that wait for a full disk; beyond them the oldest are dropped, and counted.
 MOST_WAITING_DECISIONS = 1_000
-# Rows that came back per look when decisions are read.
+# Somebody who asks for old decisions waits for a commit, not for a disk that hangs: control stands still meanwhile.
+READ_WAIT_S = 0.1
 _INSERT_DECISION = "INSERT INTO decision (n, id, devices, body) VALUES (?, ?, ?, ?)"
 
 
@@ -133,16 +134,18 @@ class Essential:
     # --- reading decisions ---
 
     def decision_bodies(self, last: int, device: str | None) -> list[str]:
-        """Newest first. Older ones than memory holds come from the file, and wait for at most one commit."""
+        """Newest first. Older ones than memory holds come from the file, unless a commit hangs in it."""
         mark = f"|{device}|" if device is not None else ""
         with self._lock:
             recent = list(self._decisions)
             kept_from = self._last_n - self._kept
         found = [row[1][3] for n, row in reversed(recent) if mark in row[1][2] and n > kept_from][:last]
         before = recent[0][0] if recent else self._last_n + 1
-        if len(found) < last:
-            with self._file:
+        if len(found) < last and self._file.acquire(timeout=READ_WAIT_S):
+            try:
                 found += [row[0] for row in self._older(before, kept_from, mark, last - len(found))]
+            finally:
+                self._file.release()
         return found
 
     def _older(self, before: int, after: int, mark: str, most: int) -> Iterable[Any]:

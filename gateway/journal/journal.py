@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 NOTE_EVERY_S = 600.0
 
 
+# A disk that is well needs milliseconds for what is left.
+CLOSE_S = 0.4
+
+
 class Journal(State):
     """See ``open``. All methods are called from the loop's thread."""
 
@@ -218,6 +222,10 @@ class Journal(State):
 
     # --- state, end ---
 
+    def _left(self) -> str:
+        outbox = self._outbox.status()
+        return f"up to {self._essential.waiting()} changes and {outbox['not_written']} reports"
+
     def status(self) -> dict[str, object]:
         """For `smartema status`: what waits for the disk, what was lost, what is wrong now (``problems``)."""
         return {
@@ -228,8 +236,9 @@ class Journal(State):
             "outbox": self._outbox.status(),
         }
 
-    async def close(self) -> None:
-        """Write what is left, and close both files."""
+    async def close(self, within_s: float = CLOSE_S) -> None:
+        """Write what is left, and close both files. A disk that hangs is waited for so long, and what is left is as
+        after a kill."""
         if self._closed:
             return
         self._closed = True
@@ -238,6 +247,8 @@ class Journal(State):
             self._decisions.give_back()
             for numbers in (self._commands, self._decisions):
                 self._outbox.mark(numbers.name, numbers.asked)
-        await self._writer.stop()
+        if not await self._writer.stop(within_s):
+            log.error("the disk does not answer: %s is left unwritten, as after a kill", self._left())
+            return
         for connection_owner in (self._outbox, self._essential):
             connection_owner.close()

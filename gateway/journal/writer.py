@@ -137,8 +137,9 @@ class Writer:
                     self._urgent = False
                     self._round()
 
-    async def stop(self) -> None:
-        """Write what is left (once), and end."""
+    async def stop(self, within_s: float) -> bool:
+        """Write what is left (once), and end. False: the disk did not answer in that time (of the machine's clock);
+        the thread still has the files then, and ends with the process."""
         if self._thread is None:
             self._round()
         elif self._thread.is_alive():
@@ -148,8 +149,12 @@ class Writer:
             with self._lock:
                 self._stopping = True
                 self._wake.notify()
-            await ended.wait()
+            try:
+                await asyncio.wait_for(ended.wait(), within_s)
+            except TimeoutError:
+                return False
             self._thread.join()
+        return True
 
     def _work(self) -> None:
         while True:
