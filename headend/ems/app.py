@@ -1,4 +1,4 @@
-"""The whole EMS in one asyncio process: store, service, MQTT, HTTP. Also to be embedded, with or without HTTP."""
+"""The whole EMS in one asyncio process: store, service, ways to EMAs, HTTP. Also to be embedded, without HTTP too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import logging
 import random
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
 from gateway.errors import OperatorError
@@ -14,9 +15,12 @@ from gateway.links.mir2017.messages import zone_named
 from gateway.supervisor import Supervisor
 from headend.ems.mqtt import MqttHead
 from headend.ems.service import EmsService
-from headend.ems.settings import EmsSettings
+from headend.ems.settings import NO_BROKER, EmsSettings
 from headend.ems.state import Change, Event, ReportCount
 from headend.ems.store import Store
+
+if TYPE_CHECKING:
+    from headend.ems.coap import CoapHead
 
 
 class Ems:
@@ -41,7 +45,13 @@ class Ems:
         self.on_change: Callable[[Change], None] | None = None
         self.store = Store(settings.database, self.log)
         self.service = EmsService(settings, self.store, clock, self.log)
-        self.mqtt = MqttHead(self.service, settings, clock, rng, self.log)
+        self.heads: list[MqttHead | CoapHead] = []
+        if settings.broker != NO_BROKER:
+            self.heads.append(MqttHead(self.service, settings, clock, rng, self.log))
+        if settings.coap:
+            from headend.ems.coap import CoapHead
+
+            self.heads.append(CoapHead(self.service, settings, self.log))
         self.url = ""
         self._clock = clock
         self._rng = rng
@@ -60,8 +70,8 @@ class Ems:
 
     @property
     def connected(self) -> bool:
-        """Is the session with the broker up."""
-        return self.mqtt.up
+        """Do the session with the broker and every other way to EMAs stand."""
+        return all(head.up for head in self.heads)
 
     async def run(self) -> None:
         """Raise ``OperatorError`` for a mistake that shows at the start."""
@@ -86,7 +96,8 @@ class Ems:
                 await self.store.close()
 
     async def _run(self) -> None:
-        parts: list[tuple[str, Callable[[], object]]] = [("ems", self.service.run), ("mqtt", self.mqtt.run)]
+        parts: list[tuple[str, Callable[[], object]]] = [("ems", self.service.run)]
+        parts += [(head.name, head.run) for head in self.heads]
         if self._http:
             # The web framework costs 30 MB: only where the API is served.
             from headend.ems.accounts import Accounts

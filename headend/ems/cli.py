@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _metavar(name: str) -> str:
-    if name in ("broker", "http"):
+    if name in ("broker", "http", "coap"):
         return "HOST:PORT"
     return "FILE" if name.endswith(("file", "cert", "key")) else "X"
 

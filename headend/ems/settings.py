@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.errors import OperatorError
 
+NO_BROKER = "none"
 POLICIES = ("deny", "grant", "limit", "manual")
 
 
@@ -30,13 +31,15 @@ def _key(default: Any, doc: str) -> Any:
 class EmsSettings:
     """One EMS. The same names, with ``_`` for ``-``, stand in ``ems.toml`` and on the command line."""
 
-    broker: str = _key("127.0.0.1:1883", "HOST:PORT of the MQTT broker that EMS and EMAs share")
+    broker: str = _key("127.0.0.1:1883", 'HOST:PORT of the MQTT broker that EMS and EMAs share; "none": no MQTT')
     user: str = _key("", "broker account of the EMS; empty: none")
     password_file: str = _key("", "file with its password, mode 0600")
     ca_file: str = _key("", "CA certificate of the broker; given: TLS")
     cert_file: str = _key("", "client certificate towards the broker")
     key_file: str = _key("", "its key, mode 0600")
     tls: bool = _key(False, "TLS with the system's CA certificates; ca_file includes it")
+    coap: str = _key("", "HOST:PORT where EMAs reach us over CoAP, such as 127.0.0.1:5683; empty: not served")
+    coap_sources: str = _key("", "addresses or networks that may speak to it, by commas; empty: loopback only")
     http: str = _key("127.0.0.1:8080", "HOST:PORT of the API; another host than loopback lets the network in")
     http_cert: str = _key("", "certificate of the API (with http_key: HTTPS)")
     http_key: str = _key("", "its key, mode 0600")
@@ -69,7 +72,12 @@ class EmsSettings:
 
     def check(self) -> EmsSettings:
         """Raise ``OperatorError`` that names the key; return self."""
-        parse_address("broker", self.broker)
+        if self.broker != NO_BROKER:
+            parse_address("broker", self.broker)
+        if self.coap:
+            parse_address("coap", self.coap)
+        elif self.broker == NO_BROKER:
+            raise OperatorError('broker: "none" and no coap: no EMA can reach this EMS; name one of them')
         parse_address("http", self.http)
         if self.rdr_policy not in POLICIES:
             raise OperatorError(f"rdr_policy: {self.rdr_policy!r} is none of {', '.join(POLICIES)}")

@@ -11,9 +11,9 @@ from gateway.clock import EARLIEST_TRUSTED_WALL, ManualClock
 from gateway.links.mir2017 import happenings as h
 from headend.ems.app import Ems
 from headend.ems.errors import Conflict, Refused, Unknown
-from headend.ems.mqtt import REQUEST_IDS, REQUEST_STEP
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Delivery, Event
+from headend.ems.translate import REQUEST_IDS, REQUEST_STEP
 from tests.headend.support import Bench
 from tests.support.wait import until
 
@@ -293,7 +293,7 @@ async def test_an_answer_says_by_its_request_id_which_form_it_means(tmp_path: Pa
         for modification in (0, 1):
             number = event.id % REQUEST_IDS * REQUEST_STEP + modification
             assert number < 2**31
-            ems.mqtt._happened(h.EventAnswered(1, event.id, number, True))
+            ems.heads[0]._translator.happened(h.EventAnswered(1, event.id, number, True))
             assert event.deliveries["gw/1"].answered == modification
     finally:
         await ems.service.stop()
