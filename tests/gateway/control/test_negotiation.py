@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.clock import Instant
 from gateway.control.negotiation import coordinator, member
+from gateway.control.negotiation.absolute import difference_mw, need_mw, threshold_w
 from gateway.control.negotiation.book import Coordinator, CoordinatorRules, Sharing
 from gateway.control.negotiation.ledger import Entry, Ledger, Stage
 from gateway.control.negotiation.matching import Spare, cheapest_first, equal_shares
@@ -505,6 +506,66 @@ def test_a_newer_ask_takes_the_place_of_an_older_and_an_old_one_is_not_taken_up(
     sent = desk.hear("gw/3", replace(ASK, ask_id=3))
     assert Envelope("gw/1", Release(1)) in sent
     assert desk.hear("gw/3", replace(ASK, ask_id=2)) == []
+
+
+def test_no_loan_is_longer_than_the_coordinator_allows() -> None:
+    desk = Desk(CoordinatorRules(longest_s=60), offers={"gw/1": (500, 100), "gw/2": (0, 100)})
+    (prepare,) = desk.hear("gw/3", ASK)
+    assert prepare.message == Prepare(1, "gw/3", 300 * W, 100, 60)
+    (result,) = desk.hear("gw/1", Lent(1))
+    assert result.message == Result(1, (Part(1, "gw/1", 300 * W, 100),), 60, "")
+
+
+def test_an_old_offer_changes_nothing_and_what_was_prepared_is_not_offered_again() -> None:
+    desk = Desk(offers={"gw/1": (500, 100), "gw/2": (0, 100)})
+    desk.hear("gw/1", Offer(2, 1, 400 * W, 100))  # it was restarted
+    desk.hear("gw/1", Offer(1, 9, 900 * W, 100))  # from before, late
+    (prepare,) = desk.hear("gw/3", ASK)
+    assert prepare == Envelope("gw/1", Prepare(1, "gw/3", 300 * W, 100, 600))
+    (denied, *_) = desk.hear("gw/2", replace(ASK, mw=200 * W, least_mw=200 * W))
+    assert denied == Envelope("gw/1", Prepare(2, "gw/2", 100 * W, 100, 600))  # 100 W are left
+
+
+def test_a_result_that_is_told_again_leaves_out_what_was_recalled() -> None:
+    desk = Desk(offers={"gw/1": (200, 100), "gw/2": (500, 150)})
+    desk.hear("gw/3", ASK)
+    desk.hear("gw/1", Lent(1))
+    desk.hear("gw/2", Lent(2))
+    desk.hear("gw/1", Recall(1))
+    sent = desk.hear("gw/3", Returned(1))
+    left = Result(1, (Part(2, "gw/2", 100 * W, 150),), 600, "")
+    assert Envelope("gw/3", left) in sent
+    again = [e.message for e in desk.wait(2.0) if isinstance(e.message, Result)]
+    assert again == [left]
+
+
+# --- towards a peer of the lab ---
+
+
+@pytest.mark.parametrize(
+    ("own_mw", "balance_mw", "told_w"),
+    [(500_000, 0, 500), (500_000, -100_000, 400), (500_000, 300_000, 800), (500_999, -1, 500), (100, -200, 0)],
+)
+def test_a_threshold_is_made_of_a_balance(own_mw: int, balance_mw: int, told_w: int) -> None:
+    assert threshold_w(own_mw, balance_mw) == told_w
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(-(10**6), 10**6)), min_size=1))
+@settings(deadline=None, derandomize=True)
+def test_thresholds_told_never_add_up_to_more_than_the_limits(sites: list[tuple[int, int]]) -> None:
+    limits = [(own, balance) for own, balance in sites if own + balance >= 0]
+    assert sum(threshold_w(*limit) * 1000 for limit in limits) <= sum(own + balance for own, balance in limits)
+    for own, balance in limits:
+        back = difference_mw(own, threshold_w(own, balance))
+        assert back <= max(balance, 0) or back <= balance
+        assert abs(back - balance) < 1000
+
+
+def test_the_labs_ask_names_the_threshold_it_wants() -> None:
+    assert need_mw(800, 500_000) == 300_000
+    assert need_mw(400, 500_000) == 0
+    assert difference_mw(500_999, 500) == 0
+    assert difference_mw(500_000, 400) == -100_000
 
 
 # --- the book, and who lends ---
