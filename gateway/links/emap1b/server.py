@@ -21,6 +21,7 @@ from gateway.links.mir2017.happenings import (
     DeviceConnected,
     DeviceDisconnected,
     DeviceInfo,
+    EmaConnected,
     EmaDisconnected,
     EmaRegistered,
     EmaRegistering,
@@ -129,7 +130,8 @@ class Server(Says):
             case emap.Poll() if channel is Channel.SETUP:
                 session.registered = session.connected = True
                 answer = emap.Response(*self._back(ema, message.request_id))
-                return [self._reply(ema, answer, Channel.SETUP), EmaRegistered(ema, session.ven_id)]
+                said = self._reply(ema, answer, Channel.SETUP)
+                return [said, EmaRegistered(ema, session.ven_id), EmaConnected(ema)]
             case emap.Poll():
                 session.connected = True
                 session.poll = message.request_id

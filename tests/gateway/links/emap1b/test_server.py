@@ -69,7 +69,11 @@ def test_the_set_up_to_the_byte() -> None:
     assert feed(server, "CreatePartyRegistration.json") == [reply("CreatedPartyRegistration.json")]
     assert feed(server, "RegisterReport.json") == [reply("RegisteredReport.json")]
     assert not server.emas[1].registered
-    assert feed(server, "SetupPoll.json") == [reply("SetupResponse.json"), told.EmaRegistered(1, EMA)]
+    assert feed(server, "SetupPoll.json") == [
+        reply("SetupResponse.json"),
+        told.EmaRegistered(1, EMA),
+        told.EmaConnected(1),
+    ]
     assert server.emas[1].registered
     assert not server.emas[1].pull
 
