@@ -49,6 +49,8 @@ def power_lines(status: dict[str, Any]) -> list[str]:
         lines.append("ALARM: over the limit, and everything that may be shed is off")
     if status.get("failsafe"):
         lines.append("ALARM: readings too old, sheddable devices are in their safe state")
+    for name, problem in (status.get("journal") or {}).get("problems", {}).items():
+        lines.append(f"ALARM: {name} cannot be written: {problem}; what needs it is not acknowledged meanwhile")
     if status["stale"]:
         lines.append(f"too old to count: {', '.join(status['stale'])}")
     failed = status.get("commands", {}).get("failed")
