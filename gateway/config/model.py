@@ -6,8 +6,10 @@ The file is TOML with tables and arrays of tables and nothing deeper, so that UC
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from gateway.record import slim
 
 
 def key(default: Any, doc: str, unit: str = "", **limits: Any) -> Any:
@@ -22,7 +24,7 @@ def key(default: Any, doc: str, unit: str = "", **limits: Any) -> Any:
 REQUIRED = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class EmaConfig:
     """``[ema]``: who this EMA is, and where it keeps what must survive."""
 
@@ -48,7 +50,7 @@ class EmaConfig:
         return self.socket or f"{self.state_dir.rstrip('/')}/smartema.sock"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class JournalConfig:
     """``[journal]``: how much is kept of what the upper side has not acknowledged."""
 
@@ -59,7 +61,7 @@ class JournalConfig:
     decisions_kept: int = key(10_000, "decisions that `smartema why` can look back on", least=100)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class ControlConfig:
     """``[control]``: what the EMA may do (docs/control.md)."""
 
@@ -88,7 +90,7 @@ class ControlConfig:
     min_on_relay_s: float = key(10.0, "a relay's contacts wear; also minimum off", "s", least=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class ReportsConfig:
     """``[reports]``: what is told upwards, and how often."""
 
@@ -98,7 +100,7 @@ class ReportsConfig:
     explicit: bool = key(True, "with one entry a device; false: the site's sums only")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class UpstreamConfig:
     """``[[upstream]]``: an EMS above. One table each."""
 
@@ -142,7 +144,7 @@ class UpstreamConfig:
         return self.protocol == "mqtt" and self.mode == 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class SiteBrokerConfig:
     """``[site_broker]``: the broker that devices with link "mqtt" speak to."""
 
@@ -162,7 +164,7 @@ class SiteBrokerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class SiteCoapConfig:
     """``[site_coap]``: where devices with link "coap" find us."""
 
@@ -172,7 +174,7 @@ class SiteCoapConfig:
     open: bool = key(False, "devices that no [[device]] names may come too")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class DeviceConfig:
     """``[[device]]``: a device below. One table each; what it leaves out comes from the device itself."""
 
@@ -219,7 +221,7 @@ class DeviceConfig:
         return self.name or f"{self.type}-{self.number}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slim(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole file."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from gateway.clock import Instant
 from gateway.control.effects import OFF, runs
 from gateway.control.power import counted_power, unanswered
 from gateway.control.rules import Rules
+from gateway.record import slim
 from gateway.site.picture import ResourceState
 from gateway.site.resource import Kind, Setting
 
@@ -19,7 +19,7 @@ NOTHING_W = 0.5
 EQUAL_W = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Choice:
     """One setting that takes ``cut_w`` (positive) off the site's excess."""
 
@@ -29,7 +29,7 @@ class Choice:
     switches: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Item:
     """One resource that can be shed.
 

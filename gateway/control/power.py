@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gateway.clock import Instant
 from gateway.control.effects import full_power, read_back, reading_power, setting_power
 from gateway.control.rules import Rules
+from gateway.record import slim
 from gateway.site.command import Pending
 from gateway.site.picture import Connection, ResourceState, Site
 from gateway.site.resource import Kind, Reading, Setting
@@ -17,7 +16,7 @@ from gateway.site.resource import Kind, Reading, Setting
 METER = "meter"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class SitePower:
     """The power that counts at ``at`` (monotonic).
 

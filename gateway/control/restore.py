@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from gateway.clock import Instant
 from gateway.control.effects import full_setting, is_on, runs, setting_power, turns
 from gateway.control.items import NOTHING_W, on_barred
 from gateway.control.power import counted_power, counts, unanswered
 from gateway.control.rules import Rules
+from gateway.record import slim
 from gateway.site.decision import Limit
 from gateway.site.picture import ResourceState, Site
 from gateway.site.resource import DIMMING_STEPS, Kind, Setting
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Room:
     """How far the site's power may move: up towards the import limit, down towards the export limit."""
 
@@ -23,7 +23,7 @@ class Room:
     down_w: float
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Step:
     """One step back for one resource."""
 

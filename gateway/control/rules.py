@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from gateway.record import slim
 from gateway.site.decision import Decision
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Rules:
     """control.md, "Defaults"; the configuration's ``[control]`` table fills it. Seconds and W."""
 
@@ -20,7 +19,7 @@ class Rules:
     prepare_s: float = 0.0  # how long before a known event to prepare; 0: not at all
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Memory:
     """What one pass leaves for the next. Moments are monotonic seconds.
 
@@ -39,7 +38,7 @@ class Memory:
     awaiting_until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Outcome:
     """What a pass returns. ``next_wakeup``: monotonic moment of the next pass at the latest."""
 

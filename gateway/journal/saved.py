@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gateway.clock import EARLIEST_TRUSTED_WALL, Instant
+from gateway.record import slim
 from gateway.site.command import Command
 from gateway.site.event import DrEvent
 from gateway.site.picture import ResourceState
 from gateway.site.resource import Resource, Setting
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class SavedDevice:
     """A device that announced itself, and how control held it (``state``; None: never held).
 
@@ -25,7 +26,7 @@ class SavedDevice:
     state: ResourceState | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class SavedEvent:
     """An event and how it was answered (None: not yet)."""
 
@@ -33,7 +34,7 @@ class SavedEvent:
     opted: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Hold:
     """``ResourceState`` as it is kept; ``switched_at`` in wall seconds."""
 
@@ -65,7 +66,7 @@ class Hold:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class DeviceRow:
     """The body of a row in ``device``."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.record import slim
 from gateway.site.resource import Setting
 
 
@@ -33,7 +33,7 @@ class CommandState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Command:
     """One absolute setting for one resource.
 
@@ -54,7 +54,7 @@ class Command:
     answer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Pending:
     """A command that counts because it is newer than the reading (control.md, "The power that counts").
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from gateway.record import slim
 from gateway.site.command import Source
 from gateway.site.resource import Setting
 
@@ -24,7 +25,7 @@ class Rule(StrEnum):
     ALARM = "alarm"  # a command that no device confirmed
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Term:
     """One summand of the limit: its source, its watts, and when it ends (wall seconds; None: does not)."""
 
@@ -33,7 +34,7 @@ class Term:
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Limit:
     """What binds now. None: nothing binds that side. ``phase_a``: fuse per phase in A, where given.
 
@@ -53,7 +54,7 @@ class Limit:
         return f"{self.import_w:.0f} W" + (f" ({named})" if named else "")
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Action:
     """One thing chosen: ``effect_w`` is the change of power expected of it (negative sheds)."""
 
@@ -66,7 +67,7 @@ class Action:
     words: str  # "lamp-3 off", "ess-1 discharges 150 W"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Kept:
     """One thing left alone, and the reason."""
 
@@ -74,7 +75,7 @@ class Kept:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Decision:
     """What was seen, which rule, what was chosen, what was left alone. ``at``: wall seconds.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from gateway.record import slim
 
 
 class Direction(StrEnum):
@@ -13,7 +14,7 @@ class Direction(StrEnum):
     EXPORT = "export"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class DrEvent:
     """A demand response event: hold ``limit_w`` from ``start`` to ``end`` (wall seconds, UTC).
 
@@ -38,7 +39,7 @@ class DrEvent:
         return self.start <= wall < self.end
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Grant:
     """Power on top of the soft limit that an upstream allowed, for one resource's RDR. ``until``: wall seconds."""
 
@@ -48,7 +49,7 @@ class Grant:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Loan:
     """An entry of the negotiation ledger: ``watts`` > 0 borrowed, < 0 lent. ``until``: wall seconds."""
 
@@ -58,7 +59,7 @@ class Loan:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Reservation:
     """Margin held for a granted RDR until its command counts (monotonic ``until``)."""
 
@@ -67,7 +68,7 @@ class Reservation:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class RdrRequest:
     """A device asks for its power back: ``watts`` more, for ``for_s`` seconds (wire reference, 5a)."""
 
@@ -85,7 +86,7 @@ class RdrResult(StrEnum):
     DENIED = "denied"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class RdrAnswer:
     """The answer that the device gets; ``why`` is one line for a person."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.record import slim
 from gateway.site.command import Pending
 from gateway.site.event import DrEvent, Grant, Loan, Reservation
 from gateway.site.resource import Reading, Resource, Setting
@@ -18,7 +18,7 @@ class Connection(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class ResourceState:
     """One resource now.
 
@@ -41,7 +41,7 @@ class ResourceState:
     barred_until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Site:
     """All resources, the control meter's reading (None: the sum of the devices counts), what is reserved."""
 
@@ -52,7 +52,7 @@ class Site:
     connection: Connection = Connection.GRID
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Timeline:
     """Everything that makes the limit, over time. None: not given. ``last_threshold_w`` holds while the wall
     clock is not trusted."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.record import slim
 
-@dataclass(frozen=True, slots=True)
+
+@slim(frozen=True, slots=True)
 class DeviceLine:
     """One device in a report: ``level`` 0..9, ``power_w`` None when not known."""
 
@@ -18,7 +19,7 @@ class DeviceLine:
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class SiteReport:
     """The site at ``at`` (wall seconds). ``generate_w`` and ``storage_w`` by our signs (generation negative).
 
@@ -42,7 +43,7 @@ class NoticeKind(StrEnum):
     CHANGED = "changed"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class DeviceNotice:
     """A device came, went or changed, at ``at`` (wall seconds)."""
 
@@ -54,7 +55,7 @@ class DeviceNotice:
 OutboxBody = SiteReport | DeviceNotice
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Record:
     """One entry of the append-only outbox. ``seq`` grows by one within a ``boot``; (boot, seq) is unique for ever.
 

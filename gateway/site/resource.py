@@ -5,8 +5,10 @@ Signs and units everywhere: W and Wh, consumption positive, generation and disch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from gateway.record import slim
 
 # Steps of the lab's dimming, 0 to 9 (wire reference, section 2).
 DIMMING_STEPS = 10
@@ -22,7 +24,7 @@ class Kind(StrEnum):
     VIRTUAL = "virtual"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Setting:
     """What a resource is told to be. Absolute, so it can be sent again; None leaves that side as it is.
 
@@ -48,7 +50,7 @@ class Setting:
         return " ".join(parts) or "as it is"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Setpoint:
     """A power that can be set: ``min_w`` to ``max_w`` (0 is always allowed), in steps, with a ramp.
 
@@ -61,7 +63,7 @@ class Setpoint:
     ramp_w_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Resource:
     """One thing that can be watched and told. Frozen: it changes only by a new announcement or configuration.
 
@@ -90,7 +92,7 @@ class Resource:
     ceiling_soc: float = 95.0
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Reading:
     """What a resource said of itself. ``taken_at`` and ``depart_at`` are monotonic seconds of the EMA.
 
