@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.clock import Instant
-from gateway.control.negotiation import coordinator, member
+from gateway.control.negotiation import coordinator, member, messages
 from gateway.control.negotiation.absolute import difference_mw, need_mw, threshold_w
 from gateway.control.negotiation.book import Coordinator, CoordinatorRules, Sharing
 from gateway.control.negotiation.ledger import Entry, Ledger, Stage
@@ -35,7 +36,7 @@ from gateway.control.negotiation.messages import (
     Taken,
 )
 from gateway.control.negotiation.state import Member, Situation
-from gateway.control.negotiation.step import Envelope, Hold, Kind, Row, Step
+from gateway.control.negotiation.step import Envelope, Row, Step
 from gateway.journal.plain import dumps, loads
 from gateway.site.event import Loan
 
@@ -539,6 +540,26 @@ def test_a_result_that_is_told_again_leaves_out_what_was_recalled() -> None:
     assert again == [left]
 
 
+def test_members_come_and_go() -> None:
+    desk = granted()
+    step = coordinator.with_members(desk.state, ("gw/3", "gw/4"), desk.now)
+    assert step.messages == (Envelope("gw/4", Query()),)
+    desk.state = step.state
+    assert [e.message.why for e in desk.hear("gw/1", replace(ASK, ask_id=5)) if isinstance(e.message, Result)] == []
+    assert desk.hear("gw/1", Recall(1)) == [Envelope("gw/3", GiveBack(1))]  # a loan outlasts the membership
+    desk.hear("gw/1", Offer(1, 5, 500 * W, 1))
+    assert "gw/1" not in desk.state.offers
+
+
+def test_a_lender_recalls_for_a_reason_of_its_own_and_control_may_wait_for_it() -> None:
+    ema = Ema()
+    ema.hear(PREPARE)
+    step = member.recall(ema.state, 7, ROOMY, 5.0)
+    assert [e.message for e in step.messages if not isinstance(e.message, Offer)] == [Recall(7)]
+    assert step.state.coming_mw(6.9, 2.0) == 300 * W
+    assert step.state.coming_mw(7.0, 2.0) == 0
+
+
 # --- towards a peer of the lab ---
 
 
@@ -667,5 +688,10 @@ def test_what_a_step_tells_a_person() -> None:
         "gw/1 recalls 300 W from gw/3",
         "300 W of gw/1 for gw/3 end: it gave it back",
     ]
-    assert Kind.GRANTED == "granted"
-    assert Hold.HELD == "held"
+
+
+def test_the_page_names_every_message() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "negotiation.md").read_text(encoding="utf-8")
+    named = {name for name, kind in vars(messages).items() if is_dataclass(kind) and kind is not Part}
+    assert len(named) == 16
+    assert [name for name in sorted(named) if f"| `{name}` |" not in page and f" `{name}`" not in page] == []
