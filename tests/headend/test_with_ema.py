@@ -21,7 +21,7 @@ EMS_PUSH, EMS_POLL, EMA_POLL, EMA_PUSH = 1, 2, 3, 4
 
 @pytest_asyncio.fixture
 async def ems(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[EmsChild]:
-    child = EmsChild(tmp_path / "ems", mosquitto.port)
+    child = EmsChild(tmp_path / "ems", mosquitto.port, "--duration-ms", "500")
     yield child
     await child.stop()
 
@@ -70,7 +70,8 @@ class Site:
 
 async def below(ems: EmsChild, *sites: Site) -> None:
     """Start all of it, and return when each is registered and its devices are known above."""
-    await asyncio.gather(ems.start(), *(site.start() for site in sites))
+    await ems.start()
+    await asyncio.gather(*(site.start() for site in sites))
     await ems.registered(*(site.name for site in sites))
 
     def known(devices: list[dict[str, Any]]) -> bool:
