@@ -23,6 +23,8 @@ from gateway.site.picture import Timeline
 COORDINATOR = "ems"
 WALL0 = 1_790_000_000.0
 LONGEST_S = 3600
+# Longer than the longest loan.
+LATEST_S = 7200.0
 # A site must be under its limit within k passes; what it sends counts at once, a moment later.
 PASSES_S = 2.0
 REACTS_S = 0.3
@@ -138,9 +140,12 @@ class World:
         self.t = end
 
     def drain(self) -> None:
-        """No more asks, events and crashes; everybody runs. Loans that are out end now or by their time."""
+        """No more asks, events and crashes; everybody runs. Loans that are out end now or by their time.
+
+        An ask, a prepare made of it and a double of that may each be as late as can be.
+        """
         self.calm = True
-        self.run(self.faults.down_s * 12 + LONGEST_S * 3)
+        self.run(self.faults.down_s + 3 * LATEST_S + 3 * LONGEST_S)
 
     # --- links and disks ---
 
@@ -153,7 +158,7 @@ class World:
                     continue
                 delay = rng.uniform(0.005, 0.2)
                 if rng.random() < faults.late:
-                    delay = rng.choice([5.0, 60.0, 600.0, 7200.0]) * rng.random()
+                    delay = rng.choice([5.0, 60.0, 600.0, LATEST_S]) * rng.random()
                 self._after(delay, lambda e=envelope: self._deliver(sender, e))
 
     def _deliver(self, sender: str, envelope: Envelope) -> None:

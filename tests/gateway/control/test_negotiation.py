@@ -35,10 +35,12 @@ from gateway.control.negotiation.messages import (
     Still,
     Taken,
 )
+from gateway.control.negotiation.own import own_limits_mw
 from gateway.control.negotiation.state import Member, Situation
 from gateway.control.negotiation.step import Envelope, Row, Step
 from gateway.journal.plain import dumps, loads
-from gateway.site.event import Loan
+from gateway.site.event import DrEvent, Grant, Loan
+from gateway.site.picture import Timeline
 
 W = 1000  # mW
 NAMES = ("gw/1", "gw/2", "gw/3")
@@ -558,6 +560,42 @@ def test_a_lender_recalls_for_a_reason_of_its_own_and_control_may_wait_for_it() 
     assert [e.message for e in step.messages if not isinstance(e.message, Offer)] == [Recall(7)]
     assert step.state.coming_mw(6.9, 2.0) == 300 * W
     assert step.state.coming_mw(7.0, 2.0) == 0
+
+
+WALL = 1_790_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("timeline", "within_s", "expected"),
+    [
+        (Timeline(), 3600, None),
+        (Timeline(threshold_w=1000.0), 3600, (1000, 1000)),
+        (Timeline(threshold_w=1000.0, hard_w=900.0), 3600, (900, 900)),
+        (Timeline(threshold_w=1000.0, grants=(Grant("ems", "lamp-1", 60.0, WALL + 9),)), 3600, (1000, 1000)),
+        (Timeline(threshold_w=1000.0, loans=(Loan(1, "gw/2", -200.0, WALL + 9),)), 3600, (1000, 1000)),
+        (
+            Timeline(threshold_w=1000.0, events=(DrEvent("ems", 1, 1, WALL + 600, WALL + 900, 700.0),)),
+            3600,
+            (1000, 700),
+        ),
+        (
+            Timeline(threshold_w=1000.0, events=(DrEvent("ems", 1, 1, WALL + 600, WALL + 900, 700.0),)),
+            599,
+            (1000, 1000),
+        ),
+        (Timeline(threshold_w=1000.0, events=(DrEvent("ems", 1, 1, WALL - 1, WALL + 900, 700.0),)), 3600, (700, 700)),
+        (
+            Timeline(threshold_w=1000.0, events=(DrEvent("ems", 1, 2, WALL + 600, WALL + 600, 700.0),)),
+            3600,
+            (1000, 1000),
+        ),
+    ],
+)
+def test_its_own_limit_comes_from_the_timeline(
+    timeline: Timeline, within_s: float, expected: tuple[int, int] | None
+) -> None:
+    limits = own_limits_mw(timeline, Instant(5.0, WALL), within_s)
+    assert limits == (None if expected is None else tuple(watts * W for watts in expected))
 
 
 # --- towards a peer of the lab ---
