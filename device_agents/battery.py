@@ -14,7 +14,10 @@ from device_agents.protocol import (
 
 
 class Battery(Agent):
-    """``charge_mw`` and ``discharge_mw`` are its limits, ``floor`` and ``ceiling`` its reserve in per mille of SoC."""
+    """``charge_mw`` and ``discharge_mw`` are its limits, ``floor`` and ``ceiling`` its reserve in per mille of SoC.
+
+    ``step_mw``: of its set point, 0 where it is continuous; what is asked is never exceeded.
+    """
 
     kind = "ess"
     caps = ("switch", "setpoint")
@@ -31,6 +34,7 @@ class Battery(Agent):
         floor: int = 200,
         ceiling: int = 950,
         lease_s: int = 60,
+        step_mw: int = 0,
     ) -> None:
         super().__init__(dev, priority, boot, plant, max(charge_mw, discharge_mw), lease_s)
         self.battery = plant
@@ -39,6 +43,7 @@ class Battery(Agent):
         self.capacity_mwh = capacity_mwh
         self.floor = floor
         self.ceiling = ceiling
+        self.step_mw = step_mw
         self.on = True
         self.target_mw = 0
         self.wish_mw = 0
@@ -101,12 +106,16 @@ class Battery(Agent):
         connected.rated_mw = self.rated_mw
         connected.min_mw = -self.discharge_mw
         connected.max_mw = self.charge_mw
+        if self.step_mw:
+            connected.step_mw = self.step_mw
         connected.min_soc = self.floor
         connected.max_soc = self.ceiling
         connected.capacity_mwh = self.capacity_mwh
 
     def _steer(self) -> None:
         target = self.target_mw if self.on else 0
+        if self.step_mw:
+            target = abs(target) // self.step_mw * (self.step_mw if target > 0 else -self.step_mw)
         soc = self.battery.soc()
         if (target < 0 and soc <= self.floor) or (target > 0 and soc >= self.ceiling):
             target = 0

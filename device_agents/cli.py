@@ -17,9 +17,11 @@ from gateway.errors import OperatorError
 
 if TYPE_CHECKING:
     from device_agents.agent import Agent
+    from device_agents.on_pins import OnPins
     from device_agents.pi import PiLamp
     from device_agents.runner import Runner
     from gateway.clock import Clock
+    from hardware.simulated.car import Visit
 
 MQTT_PORT = 1883
 MQTTS_PORT = 8883
@@ -53,9 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--place", metavar="LAT,LON", help="PV: degrees north and east (default: Seoul)")
     add("--safe", choices=("on", "off"), default="on", help="LED, EV: when the EMA is lost; EV: on is 6 A, off a pause")
     add("--state-file", type=Path, metavar="FILE", help="counts the starts of this device; without it the clock does")
-    add("--hardware", choices=("simulated", "gpio"), default="simulated", help="gpio: an LED and a button on a Pi")
-    add("--pin", default="18", help="gpio: BCM number of the LED (default 18)")
-    add("--button-pin", metavar="PIN", help="gpio: BCM number of the button")
+    add("--hardware", choices=("simulated", "gpio"), default="simulated", help="gpio: on the pins of this machine")
+    add("--pin", help="gpio: LED (18 unless told), ESS enable, EV contactor; BCM number, or chip:line (not LED)")
+    add("--pins", type=_list, default=(), metavar="A,B", help="gpio: PV a relay a step; ESS charge,discharge")
+    add("--pwm-pin", metavar="PIN", help="gpio: EV control pilot")
+    add("--button-pin", metavar="PIN", help="gpio: LED, EV: button that asks the power back")
+    add("--active-low", action="store_true", help="gpio: PV, ESS, EV: relays that close on 0")
+    add("--curtail", type=_percents, default=(100.0, 60.0, 30.0, 0.0), metavar="%,%", help="gpio PV (100,60,30,0)")
     add("--verbose", action="store_true", help="log every message that was refused, every attempt to connect")
     parser.epilog = (
         "While it runs, a number and Enter: 1 asks the power back (led, ev); led: 0 off;\n"
@@ -87,37 +93,34 @@ async def _serve(args: argparse.Namespace) -> int:
 
     clock = SystemClock()
     boot = next_boot(args.state_file, clock.now().wall)
-    agent, pi = _agent(args, boot, clock)
+    agent, pins = _agent(args, boot, clock)
     runner = _runner(args, agent, clock)
     loop = asyncio.get_running_loop()
     serving = asyncio.create_task(runner.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
-    if pi is not None:
-        pi.on_press(lambda: loop.call_soon_threadsafe(runner.press_button))
+    keeping = None
+    if pins is not None:
+        pins.on_press(lambda: loop.call_soon_threadsafe(runner.press_button))
+        keeping = asyncio.create_task(pins.keep_time(clock))
     Console(runner).start(loop)
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await serving
     finally:
-        if pi is not None:
-            pi.close()
+        if keeping is not None:
+            keeping.cancel()
+        if pins is not None:
+            pins.close()
     return 0
 
 
-def _agent(args: argparse.Namespace, boot: int, clock: Clock) -> tuple[Agent, PiLamp | None]:
+def _agent(args: argparse.Namespace, boot: int, clock: Clock) -> tuple[Agent, PiLamp | OnPins | None]:
     from device_agents import simulated
 
     who = args.number, args.priority, boot
     if args.hardware == "gpio":
-        from device_agents.lamp import Lamp
-        from device_agents.pi import PiLamp
-
-        if args.type != "led":
-            raise OperatorError(f"--hardware gpio: a {args.type} on pins is the EMA's own part; here it is led only")
-        watts = args.rated or simulated.LAMP_W
-        pi = PiLamp(clock, watts, args.pin, args.button_pin)
-        return Lamp(*who, pi, round(watts * 1000), safe_on=args.safe == "on"), pi
+        return _on_pins(args, who, clock)
     if args.type == "led":
         lamp = simulated.simulated_lamp(*who, clock, args.rated or simulated.LAMP_W, safe_on=args.safe == "on")
         return lamp, None
@@ -129,10 +132,7 @@ def _agent(args: argparse.Namespace, boot: int, clock: Clock) -> tuple[Agent, Pi
         soc = 50.0 if args.soc is None else args.soc
         watts = args.rated or simulated.BATTERY_W
         return simulated.simulated_battery(*who, clock, watts, args.capacity, soc), None
-    from hardware.simulated.car import Visit
-
-    now = clock.now().wall
-    visit = Visit(now, now + args.stay * 3600, 40.0 if args.soc is None else args.soc, args.target)
+    visit = _visit(args, clock)
     car = simulated.simulated_car(
         *who,
         clock,
@@ -142,6 +142,43 @@ def _agent(args: argparse.Namespace, boot: int, clock: Clock) -> tuple[Agent, Pi
         safe_pause=args.safe == "off",
     )
     return car, None
+
+
+def _visit(args: argparse.Namespace, clock: Clock) -> Visit:
+    from hardware.simulated.car import Visit
+
+    now = clock.now().wall
+    return Visit(now, now + args.stay * 3600, 40.0 if args.soc is None else args.soc, args.target)
+
+
+def _on_pins(args: argparse.Namespace, who: tuple[int, int, int], clock: Clock) -> tuple[Agent, PiLamp | OnPins]:
+    from device_agents import simulated
+
+    if args.type == "led":
+        from device_agents.lamp import Lamp
+        from device_agents.pi import PiLamp
+
+        watts = args.rated or simulated.LAMP_W
+        pi = PiLamp(clock, watts, args.pin or "18", args.button_pin)
+        return Lamp(*who, pi, round(watts * 1000), safe_on=args.safe == "on"), pi
+    from device_agents import on_pins
+    from hardware.gpio import open_pins
+
+    wiring = on_pins.Wiring(
+        args.pin or "", args.pins, args.pwm_pin or "", args.button_pin or "", args.active_low, args.curtail
+    )
+    on_pins.check(args.type, wiring)
+    pins = open_pins(wiring.named())
+    if args.type == "pv":
+        place = _place(args.place) if args.place else simulated.PLACE
+        made = on_pins.panel(who, clock, args.rated or simulated.PANEL_W, place, pins, wiring)
+    elif args.type == "ess":
+        soc = 50.0 if args.soc is None else args.soc
+        made = on_pins.battery(who, clock, args.rated or simulated.BATTERY_W, args.capacity, soc, pins, wiring)
+    else:
+        capacity_wh, pause = args.capacity or simulated.CAR_WH, args.safe == "off"
+        made = on_pins.car(who, clock, args.phases, capacity_wh, _visit(args, clock), pause, pins, wiring)
+    return made.agent, made
 
 
 def _runner(args: argparse.Namespace, agent: Agent, clock: Clock) -> Runner:
@@ -211,6 +248,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _percents(text: str) -> tuple[float, ...]:
+    return tuple(_percent(part) for part in _list(text))
+
+
 def _percent(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 100:
@@ -222,3 +267,4 @@ def _percent(text: str) -> float:
 _whole.__name__ = "number from 0 to 99999"
 _positive.__name__ = "number above 0"
 _percent.__name__ = "number from 0 to 100"
+_percents.__name__ = "list of numbers from 0 to 100"

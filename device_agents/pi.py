@@ -47,6 +47,9 @@ class PiLamp(LampPlant):
         if self._button is not None:
             self._button.when_pressed = call
 
+    async def keep_time(self, clock: Clock) -> None:
+        """A lamp has nothing that waits."""
+
     def close(self) -> None:
         """Let the pins go."""
         self._led.close()

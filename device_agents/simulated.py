@@ -1,4 +1,7 @@
-"""The four kinds of device with a physical twin each, ready for a runner. ``agent.plant.twin`` is the twin."""
+"""The four kinds of device with a physical twin each, ready for a runner. ``agent.plant.twin`` is the twin.
+
+``around`` puts something between behaviour and twin: outputs on pins, which get the same orders.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from device_agents.battery import Battery
 from device_agents.car import Car
 from device_agents.lamp import Lamp
 from device_agents.panel import Panel
+from device_agents.plant import BatteryPlant, CarPlant, PanelPlant
 from hardware.simulated import battery, car, lamp, panel, plants
 from hardware.simulated.car import Visit
 from hardware.simulated.twin import TimeSource
@@ -52,10 +56,11 @@ def simulated_panel(
     latitude: float = PLACE[0],
     longitude: float = PLACE[1],
     sky: Callable[[float], float] = lambda wall: 1.0,
+    around: Callable[[PanelPlant], PanelPlant] = lambda plant: plant,
 ) -> Panel:
     """A panel of so many watts peak; the place is the lab's unless told."""
     plant = plants.TwinPanel(panel.Panel(clock, rated_w, latitude, longitude, sky=sky))
-    return Panel(dev, priority, boot, plant, _milli(rated_w), lease_s)
+    return Panel(dev, priority, boot, around(plant), _milli(rated_w), lease_s)
 
 
 def simulated_battery(
@@ -69,21 +74,24 @@ def simulated_battery(
     floor_soc: float = 20.0,
     ceiling_soc: float = 95.0,
     lease_s: int = LEASE_S,
+    around: Callable[[BatteryPlant], BatteryPlant] = lambda plant: plant,
+    step_w: float = 0.0,
 ) -> Battery:
-    """A battery of so many watts either way; SoC in per cent."""
+    """A battery of so many watts either way; SoC in per cent. ``step_w``: of its set point; 0: continuous."""
     capacity = capacity_wh or rated_w * BATTERY_HOURS
     twin = battery.Battery(clock, capacity, rated_w, rated_w, soc, floor_soc, ceiling_soc)
     return Battery(
         dev,
         priority,
         boot,
-        plants.TwinBattery(twin),
+        around(plants.TwinBattery(twin)),
         _milli(rated_w),
         _milli(rated_w),
         _milli(capacity),
         round(floor_soc * 10),
         round(ceiling_soc * 10),
         lease_s,
+        _milli(step_w),
     )
 
 
@@ -99,6 +107,7 @@ def simulated_car(
     lease_s: int = LEASE_S,
     rdr_for_s: int = 600,
     safe_pause: bool = False,
+    around: Callable[[CarPlant], CarPlant] = lambda plant: plant,
 ) -> Car:
     """A charging point where cars come by ``visits`` (wall seconds)."""
     plant = plants.TwinCar(car.Car(clock, battery_wh, phases, most_a, visits=visits))
@@ -106,7 +115,7 @@ def simulated_car(
         dev,
         priority,
         boot,
-        plant,
+        around(plant),
         phases,
         most_a=most_a,
         lease_s=lease_s,

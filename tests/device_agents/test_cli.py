@@ -109,7 +109,7 @@ async def test_the_labs_questions_and_the_button_over_coap() -> None:
         ("--type led --link mqtt --state-file /no/such/boot", "", "/no/such/boot: No such file"),
         ("--type led --link coap --bind 192.0.2.1:5683", "", "192.0.2.1:5683"),
         ("--type pv --link mqtt --place 91,0", "", "--place 91,0"),
-        ("--type ess --link mqtt --hardware gpio", "", "led only"),
+        ("--type ess --link mqtt --hardware gpio", "", "--pin: name the enable output"),
         ("--type tv", "", "--type"),
         ("--rated -5", "", "--rated"),
     ],
