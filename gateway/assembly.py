@@ -96,6 +96,7 @@ def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
         parts.clock,
         parts.rng,
         config.site_broker.open,
+        most_strangers=config.site_broker.most_guests,
     )
 
 

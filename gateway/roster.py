@@ -156,7 +156,8 @@ class Roster:
     def _make_room(self) -> None:
         """Where strangers may come, their numbers must not fill the memory: the oldest that left is forgotten."""
         engine = self._engine
-        if len(engine.states) < len(engine.config.device) + MOST_STRANGERS:
+        most_strangers = max(MOST_STRANGERS, engine.config.most_guests)
+        if len(engine.states) < len(engine.config.device) + most_strangers:
             return
         configured = {device.number for device in engine.config.device}
         for number, state in engine.states.items():

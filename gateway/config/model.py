@@ -162,6 +162,9 @@ class SiteBrokerConfig:
         "devices that no [[device]] names may come too; to our own broker with the account guest, "
         "password in <state_dir>/device-passwords/guest",
     )
+    most_guests: int = key(
+        256, "so many of them at most: a peer must not fill the memory with invented numbers", least=1, most=20_000
+    )
 
 
 @slim(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,9 @@ class SiteCoapConfig:
     port: int = key(5683, "CoAP's own port", least=1, most=65535)
     sources: tuple[str, ...] = key((), "addresses or networks that may speak to us; empty: loopback only")
     open: bool = key(False, "devices that no [[device]] names may come too")
+    most_guests: int = key(
+        256, "so many of them at most: a peer must not fill the memory with invented numbers", least=1, most=20_000
+    )
 
 
 @slim(frozen=True, slots=True, kw_only=True)
@@ -237,6 +243,11 @@ class Config:
     def open_to_strangers(self, link: str) -> bool:
         """May devices that no [[device]] names come over this link."""
         return {"mqtt": self.site_broker.open, "coap": self.site_coap.open}.get(link, False)
+
+    @property
+    def most_guests(self) -> int:
+        """Devices that no [[device]] names, over all links."""
+        return sum(table.most_guests for table in (self.site_broker, self.site_coap) if table.open)
 
     def reached_over(self, link: str) -> bool:
         """May any device come over this link."""

@@ -19,7 +19,7 @@ from gateway.errors import TransientError
 from gateway.field.base import SiteInputs
 from gateway.field.device_wire import LabState, rdr_answer_of, setpoint_of
 from gateway.field.leases import Leases, turns_of
-from gateway.field.presence import Entry, Presence
+from gateway.field.presence import MOST_STRANGERS, Entry, Presence
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
 from gateway.transport.mqtt import MqttLink, MqttSettings
@@ -58,6 +58,7 @@ class MqttDevices:
         strangers_welcome: bool = False,
         logger: logging.Logger | None = None,
         pulse: Callable[[], int] | None = None,
+        most_strangers: int = MOST_STRANGERS,
     ) -> None:
         log = logger or logging.getLogger(__name__)
         self._hello = wire.Hello(ema, boot).encode()
@@ -70,7 +71,7 @@ class MqttDevices:
             subscriptions=SUBSCRIPTIONS,
         )
         self._link = MqttLink(settings, clock, rng, self._take, on_up=self._greet, logger=log)
-        self._presence = Presence(self, devices, control, inputs, clock, strangers_welcome, log)
+        self._presence = Presence(self, devices, control, inputs, clock, strangers_welcome, log, most_strangers)
         self._leases = Leases(self._presence, clock, self._acknowledge, pulse or turns_of(inputs), log)
 
     # --- the daemon's side -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from gateway.field.once import Once
 from gateway.site.event import RdrAnswer, RdrResult
 from gateway.site.resource import Reading, Resource
 
-# Devices that no [[device]] names, where such may come: a peer must not fill the memory with invented numbers.
+# Devices that no [[device]] names, where such may come and nobody says otherwise (`most_guests`).
 MOST_STRANGERS = 256
 
 
@@ -77,6 +77,7 @@ class Presence:
         clock: Clock,
         strangers_welcome: bool,
         logger: logging.Logger,
+        most_strangers: int = MOST_STRANGERS,
     ) -> None:
         self.counters = Counters()
         self.entries: dict[int, Entry] = {}
@@ -87,6 +88,7 @@ class Presence:
         self._inputs = inputs
         self._clock = clock
         self._open = strangers_welcome
+        self._most_strangers = most_strangers
 
     def configure(self, devices: Sequence[DeviceConfig], control: ControlConfig) -> bool:
         """Other ``[[device]]`` tables: who is here is described anew, who is named no more leaves, unless strangers
@@ -171,9 +173,9 @@ class Presence:
         if number in self._configs or number in self.entries:
             return True
         if self._open:
-            if len(self.entries) >= len(self._configs) + MOST_STRANGERS:
+            if len(self.entries) >= len(self._configs) + self._most_strangers:
                 self._drop_one_gone()
-            if len(self.entries) < len(self._configs) + MOST_STRANGERS:
+            if len(self.entries) < len(self._configs) + self._most_strangers:
                 return True
         self.counters.strangers += 1
         self.once.say(
