@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from device_agents.pi import PiLamp
     from device_agents.runner import Runner
     from gateway.clock import Clock
+    from gateway.transport.mqtt import MqttSettings
     from hardware.simulated.car import Visit
 
 MQTT_PORT = 1883
@@ -28,6 +29,7 @@ MQTTS_PORT = 8883
 COAP_PORT = 5683
 # Of a simulated EV: how long the car stays.
 STAY_H = 8.0
+PERIOD_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--key-file", type=Path, metavar="FILE", help="mqtt: its key")
     add("--ema", metavar="HOST:PORT", help="coap: the EMA (default 127.0.0.1:5683)")
     add("--bind", metavar="HOST:PORT", help="coap: address of this device (default 127.0.0.1:5684)")
-    add("--period", type=_positive, default=5.0, metavar="S", help="a state at least this often (default 5 s)")
+    add("--period", type=_positive, metavar="S", help="a state at least this often (default 5 s; --virtual: 5 to 14)")
     add("--rated", type=_positive, metavar="W", help="LED 60, PV 3000 (peak), ESS 2000 either way")
     add("--capacity", type=_positive, metavar="WH", help="ESS: 2.5 h of its power; EV: 60000")
     add("--soc", type=_percent, metavar="%", help="ESS 50, EV 40: state of charge at the start")
@@ -62,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--button-pin", metavar="PIN", help="gpio: LED, EV: button that asks the power back")
     add("--active-low", action="store_true", help="gpio: PV, ESS, EV: relays that close on 0")
     add("--curtail", type=_percents, default=(100.0, 60.0, 30.0, 0.0), metavar="%,%", help="gpio PV (100,60,30,0)")
+    add("--virtual", type=_whole, metavar="N", help="be N virtual LEDs at once, numbered from --number on")
+    add("--parent", type=_whole, metavar="PID", help="virtual: end when this process, which started us, has ended")
+    add("--pinned-file", type=Path, metavar="FILE", help="mqtt: TLS, and trust exactly this broker certificate")
     add("--verbose", action="store_true", help="log every message that was refused, every attempt to connect")
     parser.epilog = (
         "While it runs, a number and Enter: 1 asks the power back (led, ev); led: 0 off;\n"
@@ -71,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  smartema device                  asks, as the lab's program did\n"
         "  smartema device --type led --link mqtt --number 4 --broker 192.168.1.1 \\\n"
         "      --user dev-4 --password-file dev-4\n"
-        "  smartema device --type ev --link coap --number 2 --ema 192.168.1.1"
+        "  smartema device --type ev --link coap --number 2 --ema 192.168.1.1\n"
+        "  smartema device --virtual 1000 --link coap --ema 192.168.1.1"
     )
 
 
@@ -82,8 +88,24 @@ def run(args: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    if args.virtual is not None:
+        return _virtual(args)
     ask(args)
+    args.period = args.period or PERIOD_S
     return asyncio.run(_serve(args))
+
+
+def _virtual(args: argparse.Namespace) -> int:
+    from device_agents import virtual_cli
+
+    virtual_cli.prepare(args)
+    ask(args)
+    if args.link == "mqtt":
+        return virtual_cli.run_mqtt(args, _broker(args))
+    ema = endpoint("--ema", args.ema or "127.0.0.1", COAP_PORT)
+    # Without a port each gets one that is free.
+    bind = endpoint("--bind", args.bind, 0, 0) if args.bind else ("", 0)
+    return virtual_cli.run_coap(args, ema, bind)
 
 
 async def _serve(args: argparse.Namespace) -> int:
@@ -191,17 +213,23 @@ def _runner(args: argparse.Namespace, agent: Agent, clock: Clock) -> Runner:
         bind = endpoint("--bind", args.bind or f"127.0.0.1:{COAP_PORT + 1}", COAP_PORT)
         return CoapDevice(agent, *ema, *bind, clock, args.period, rng=rng)
     from device_agents.run_mqtt import MqttDevice
+
+    return MqttDevice(agent, _broker(args), clock, rng, args.period)
+
+
+def _broker(args: argparse.Namespace) -> MqttSettings:
     from gateway.transport.mqtt import MqttSettings, Tls
 
-    tls = Tls(args.ca_file, args.cert_file, args.key_file) if args.ca_file or args.cert_file else None
+    tls = None
+    if args.ca_file or args.cert_file or args.pinned_file:
+        tls = Tls(args.ca_file, args.cert_file, args.key_file, args.pinned_file)
     host, port = endpoint("--broker", args.broker or "127.0.0.1", MQTTS_PORT if tls else MQTT_PORT)
     if tls is not None:
         tls.context()  # so that a wrong file is told now
-    settings = MqttSettings(host, port, username=args.user, password=_password(args.password_file), tls=tls)
-    return MqttDevice(agent, settings, clock, rng, args.period)
+    return MqttSettings(host, port, username=args.user, password=_password(args.password_file), tls=tls)
 
 
-def endpoint(option: str, text: str, default_port: int) -> tuple[str, int]:
+def endpoint(option: str, text: str, default_port: int, least_port: int = 1) -> tuple[str, int]:
     """ "host", "host:port", "[v6]:port" or a bare IPv6 address. Raise ``OperatorError`` that names the option."""
     host, port = text, str(default_port)
     if text.startswith("["):
@@ -209,7 +237,7 @@ def endpoint(option: str, text: str, default_port: int) -> tuple[str, int]:
         port = rest.removeprefix(":") or port
     elif text.count(":") == 1:
         host, port = text.split(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdigit() or not least_port <= int(port) < 65536:
         raise OperatorError(f"{option} {text}: write HOST:PORT such as 192.168.1.1:{default_port}")
     return host, int(port)
 

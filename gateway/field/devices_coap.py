@@ -58,9 +58,7 @@ class CoapDevices:
         self._clock = clock
         self._ipv6 = ipv6
         self._sources = Sources(config.sources)
-        self._presence = Presence(
-            self, devices, control, inputs, clock, config.open, self._log, config.most_guests
-        )
+        self._presence = Presence(self, devices, control, inputs, clock, config.open, self._log, config.most_guests)
         self._leases = Leases(self._presence, clock, self._acknowledge, pulse or turns_of(inputs), self._log)
         self._contacts = contacts
         self._requests = CoapRequests(
