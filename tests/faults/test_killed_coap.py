@@ -92,11 +92,11 @@ async def test_killed_in_an_event(tmp_path: Path, mosquitto: Mosquitto) -> None:
 async def story(ema: Ema, ems: EmsBeside, agents: Lamps) -> None:
     await ema.present(*DEVICES)
     await ema.registered()
-    assert agents.watts == 1000
+    await until(lambda: agents.watts == 1000, 20, "all on")
     event = await ems.event(LIMIT_W)
     await ems.answered(event)
-    await ema.shows(lambda s: s["commands"]["confirmed"] == s["commands"]["sent"] > 0, "settled")
-    assert agents.watts <= LIMIT_W
+    await until(lambda: agents.watts <= LIMIT_W, 20, "the limit holds")
+    await ema.shows(lambda s: s["power_w"] == agents.watts, "settled")
     held = [number for number, watts in agents.draws.items() if watts == 0]
 
     ema.kill()
@@ -107,13 +107,11 @@ async def story(ema: Ema, ems: EmsBeside, agents: Lamps) -> None:
     began = time.monotonic()
     await ema.start()
     await until(lambda: agents.watts <= LIMIT_W, 20, "the limit holds")
-    over = [at - began for at, watts in agents.samples if watts <= LIMIT_W and at > began]
-    assert min(over) < HELD_AGAIN_S
+    held_again = [at - began for at, watts in agents.samples if watts <= LIMIT_W and at > began]
+    print(f"held again {min(held_again):.2f} s after the start of the process")
+    assert min(held_again) < HELD_AGAIN_S
     await ema.present(*DEVICES)
-    status = await ema.shows(
-        lambda s: s["commands"]["confirmed"] == s["commands"]["sent"] > 0, "every command was confirmed"
-    )
-    assert status["power_w"] == agents.watts <= LIMIT_W
+    status = await ema.shows(lambda s: s["power_w"] == agents.watts <= LIMIT_W, "and is seen to hold")
     assert status["commands"]["failed"] == 0
     assert {number for number, watts in agents.draws.items() if watts == 0} == set(held)
 
