@@ -57,7 +57,7 @@ class Dispatcher:
         self._wake = wake
         self._open: dict[int, _Open] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._once = Once(log)
+        self._once = Once(log, clock.monotonic)
         self._unsaved: list[tuple[Command, float]] = []
         self._ended = False
         self.sent = 0
@@ -115,6 +115,7 @@ class Dispatcher:
 
     def tick(self, mono: float) -> None:
         """Send again what was not confirmed, alarm what was not confirmed twice."""
+        self._once.settle()
         for number, entry in list(self._open.items()):
             if entry.due > mono:
                 continue

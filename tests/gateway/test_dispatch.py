@@ -151,6 +151,15 @@ async def test_a_fault_of_an_adapter_is_one_line_and_its_end_another(
     assert all(r.levelname == "DEBUG" for r in caplog.records if r.exc_info)
     assert len([r for r in caplog.records if r.exc_info]) == 3
 
+    # It comes and goes: said once more, as that.
+    for number in range(11, 31, 2):
+        bench.wire.bug = ValueError("no such level")
+        await bench.send(number)
+        bench.wire.bug = None
+        await bench.send(number + 1)
+    assert len(said("WARNING")) == 2
+    assert "it comes and goes" in said("WARNING")[1]
+
 
 async def test_a_wire_that_writes_in_the_call_has_it_before_the_store(bench: Bench, monkeypatch) -> None:
     order: list[str] = []
