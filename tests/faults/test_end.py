@@ -141,7 +141,7 @@ async def test_outputs_go_to_their_exit_state(tmp_path: Path, mosquitto: Mosquit
     for number, on in ((1, True), (2, True), (3, False)):
         daemon.engine.operator.set(number, Setting(on=on), Source.MENU)
     await until(lambda: [t.on for t in twins.values()] == [True, True, False], 10, "switched")
-    pins = daemon.field[0]._pins  # type: ignore[attr-defined]
+    pins = daemon.field[0]._set.pins  # type: ignore[attr-defined]
     lines = [pins.output(pin, False, None) for pin in ("17", "27", "22")]
     assert [line.read() for line in lines] == [True, True, False]
     daemon.stop()
