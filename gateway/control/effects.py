@@ -26,6 +26,8 @@ def setting_power(state: ResourceState, setting: Setting) -> float:
             return _storage_power(state, setting)
         case Kind.EV if state.resource.setpoint is not None:
             return _charger_power(state, setting)
+        case Kind.EMA:
+            return _ema_power(state, setting)
         case Kind.PV:
             return _panel_power(state, setting)
         case _:
@@ -124,7 +126,7 @@ def shows(resource: Resource, setting: Setting, reading: Reading) -> bool:
     if reading.power_w is None:
         return False
     slack = max(abs(setting.setpoint_w) * FOLLOWED_SHARE, FOLLOWED_W)
-    if resource.kind is Kind.EV:
+    if resource.kind in (Kind.EV, Kind.EMA):
         return reading.power_w <= setting.setpoint_w + slack
     if resource.kind is Kind.PV:
         return reading.power_w >= setting.setpoint_w - slack
@@ -168,6 +170,8 @@ def _verb(resource: Resource, setting: Setting) -> str:
             return "idle" if watts == 0 else f"{'charges' if watts > 0 else 'discharges'} {abs(watts):.0f} W"
         if resource.kind is Kind.PV:
             return f"limited to {abs(watts):.0f} W"
+        if resource.kind is Kind.EMA:
+            return f"at most {watts:.0f} W"
         if resource.kind is Kind.EV:
             return "paused" if watts <= 0 else f"at most {watts:.0f} W"
         return f"{watts:.0f} W"
@@ -224,6 +228,24 @@ def _charger_power(state: ResourceState, setting: Setting) -> float:
     if setting.setpoint_w is None:
         return drawn if drawn is not None and drawn > 0 and not setting.free and setting.on is None else most
     return min(setting.setpoint_w, most)
+
+
+def _ema_power(state: ResourceState, setting: Setting) -> float:
+    """An EMA below holds what it is told; without that it may draw the most it can."""
+    most = most_of_ema(state)
+    if setting.setpoint_w is not None:
+        return min(setting.setpoint_w, most)
+    reading = state.reading
+    if setting.free or setting.on or reading is None or reading.power_w is None:
+        return most
+    return reading.power_w
+
+
+def most_of_ema(state: ResourceState) -> float:
+    """The most that an EMA below may draw: as its resource says, and no less than it was seen to."""
+    reading, limits = state.reading, state.resource.setpoint
+    seen = reading.power_w if reading is not None and reading.power_w is not None else 0.0
+    return max(limits.max_w if limits is not None else 0.0, state.wish_w, seen)
 
 
 def _panel_power(state: ResourceState, setting: Setting) -> float:

@@ -157,6 +157,8 @@ def load_item(state: ResourceState, now: Instant, rules: Rules) -> Item | None:
         return None
     may_switch = off_barred(state, now) <= 0
     point = state.resource.setpoint
+    if point is not None and state.resource.kind is Kind.EMA:
+        return Item(state, power, span_w=max(power - max(point.min_w, 0.0), 0.0))
     if point is not None:
         pause = Setting(setpoint_w=0.0) if state.resource.kind is Kind.EV else OFF
         off = Choice(power, pause, 0.0, True) if may_switch else None

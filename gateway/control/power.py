@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from gateway.clock import Instant
-from gateway.control.effects import full_power, read_back, reading_power, setting_power
+from gateway.control.effects import full_power, most_of_ema, read_back, reading_power, setting_power
 from gateway.control.rules import Rules
 from gateway.record import slim
 from gateway.site.command import Pending
@@ -108,6 +108,8 @@ def worst_power(state: ResourceState) -> float:
         return 0.0
     if resource.kind is Kind.ESS:
         return max(state.wish_w, 0.0)
+    if resource.kind is Kind.EMA:
+        return most_of_ema(state)
     if resource.kind is Kind.EV and resource.setpoint is not None:
         return resource.setpoint.max_w
     return full_power(state)

@@ -18,7 +18,7 @@ from gateway.site.command import Source
 from gateway.site.decision import Action, Decision, Limit, Rule
 from gateway.site.event import RdrRequest, RdrResult
 from gateway.site.picture import ResourceState, Site, Timeline
-from gateway.site.resource import Setting
+from gateway.site.resource import Kind, Setting
 
 # A device knows its own draw no better than this; it may be given so much more than it asked, within the margin.
 TOLERATED = 1.1
@@ -38,6 +38,8 @@ def answer_rdr(
     action = None
     if reason:
         result, why = RdrResult.DENIED, reason
+    elif margin >= request.watts - EQUAL_W and _adds_itself(state):
+        result, why = RdrResult.GRANTED, _margin_words(margin, limit)
     elif margin >= request.watts - EQUAL_W:
         action = _giving(state, min(margin, request.watts * TOLERATED), now, rules)
         if action is None:
@@ -61,8 +63,17 @@ def answer_rdr(
 
 
 def grant_action(site: Site, request: RdrRequest, now: Instant, rules: Rules | None = None) -> Action | None:
-    """What gives a device its power back within the W it asked for: its wish, or as much of it as that allows."""
-    return _giving(_state(site, request), request.watts + NOTHING_W, now, rules or Rules())
+    """What gives a device its power back within the W it asked for: its wish, or as much of it as that allows.
+
+    None for an EMA below too: the answer itself lifts its limit.
+    """
+    state = _state(site, request)
+    return None if _adds_itself(state) else _giving(state, request.watts + NOTHING_W, now, rules or Rules())
+
+
+def _adds_itself(state: ResourceState | None) -> bool:
+    """Does it put what it is granted on top of its own limit?"""
+    return state is not None and state.resource.kind is Kind.EMA
 
 
 def _giving(state: ResourceState | None, most_w: float, now: Instant, rules: Rules) -> Action | None:
@@ -96,7 +107,7 @@ def _never(
         return "it is not connected"
     if request.watts <= 0:
         return "it asks for nothing"
-    if state.held is None and is_on(state) is True:
+    if state.held is None and is_on(state) is True and not _adds_itself(state):
         return "it is on already"
     left = on_barred(state, now)
     if left > 0 and is_on(state) is not True:

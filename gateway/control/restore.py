@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gateway.clock import Instant
-from gateway.control.effects import full_setting, is_on, runs, setting_power, turns
+from gateway.control.effects import full_setting, is_on, most_of_ema, runs, setting_power, turns
 from gateway.control.items import NOTHING_W, on_barred
 from gateway.control.power import counted_power, counts, unanswered
 from gateway.control.rules import Rules
@@ -125,8 +125,14 @@ def _part(state: ResourceState, power: float, target: float, space: Room, rules:
         part = max(part, 0.0)
         if part < max(point.min_w, NOTHING_W):
             return None
-    part = min(max(part, point.min_w if state.resource.kind is not Kind.EV else 0.0), point.max_w)
     already = state.held.setpoint_w if state.held is not None else None
+    if state.resource.kind is Kind.EMA:
+        # It draws what its own devices want, and a limit above that is none to be lowered by giving back.
+        part = min(max(part, point.min_w), most_of_ema(state))
+        if already is not None and part < already:
+            return None
+    else:
+        part = min(max(part, point.min_w if state.resource.kind is not Kind.EV else 0.0), point.max_w)
     if already is not None and abs(part - already) < worth:
         return None
     if abs(part - power) < worth or (part - power > 0) is not (target > power):

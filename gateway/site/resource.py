@@ -22,13 +22,14 @@ class Kind(StrEnum):
     ESS = "ess"
     EV = "ev"
     VIRTUAL = "virtual"
+    EMA = "ema"  # an EMA below this one: a limit is its set point
 
 
 @slim(frozen=True, slots=True)
 class Setting:
     """What a resource is told to be. Absolute, so it can be sent again; None leaves that side as it is.
 
-    ``setpoint_w``: ESS charge + / discharge −; EV the most it may take; PV the least it may be (−2000: up to
+    ``setpoint_w``: ESS charge + / discharge −; EV and EMA the most it may take; PV the least it may be (−2000: up to
     2 kW out). ``free`` lifts a set point.
     """
 
