@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from gateway.upstream.base import Upstream
 if TYPE_CHECKING:
     from gateway.engine import Engine
     from gateway.field.broker import SiteBroker
+    from gateway.transport.coap_shared import CoapHub
     from hardware.gpio import Pins
 
 LINKS = ("mqtt", "coap", "gpio")
@@ -34,6 +36,15 @@ class Parts:
     plants: Mapping[int, object]
     pins: Pins | None
     broker: SiteBroker | None = field(default=None)
+    coap: CoapHub | None = field(default=None)
+
+    def coap_hub(self) -> CoapHub:
+        """The CoAP servers of this daemon; the library is imported by the first part that serves."""
+        if self.coap is None:
+            from gateway.transport.coap_shared import CoapHub
+
+            self.coap = CoapHub()
+        return self.coap
 
     def status(self) -> dict[str, object] | None:
         """Our own broker's, where we run one."""
@@ -104,7 +115,13 @@ def _coap(config: Config, parts: Parts) -> FieldAdapter:
     from gateway.field.devices_coap import CoapDevices
 
     return CoapDevices(
-        config.site_coap, config.device, config.control, parts.engine, parts.clock, contacts=parts.journal
+        config.site_coap,
+        config.device,
+        config.control,
+        parts.engine,
+        parts.clock,
+        contacts=parts.journal,
+        hub=parts.coap_hub(),
     )
 
 
@@ -116,8 +133,17 @@ def _gpio(config: Config, parts: Parts) -> FieldAdapter:
 
 def upstream_part(table: UpstreamConfig, config: Config, parts: Parts) -> Upstream:
     """One upper side with its reader of the outbox. Raise ``OperatorError`` for a secret that cannot be read."""
+    from gateway.upstream.carriers import Ways
     from gateway.upstream.ems import EmsUpstream
 
+    ways = Ways(
+        parts.clock,
+        parts.rng,
+        logging.getLogger("gateway.upstream.ems"),
+        password=secret(table.password_file),
+        hub=parts.coap_hub() if table.protocol == "coap" else None,
+        coap=(config.site_coap.bind, config.site_coap.port),
+    )
     return EmsUpstream(
         table,
         config.ema,
@@ -126,8 +152,8 @@ def upstream_part(table: UpstreamConfig, config: Config, parts: Parts) -> Upstre
         parts.journal.reader(table.name),
         parts.clock,
         parts.rng,
-        password=secret(table.password_file),
         notes=parts.journal,
+        ways=ways,
     )
 
 

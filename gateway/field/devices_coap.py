@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
-from gateway.transport.coap import Sources, host_port, open_server, peer_port, put  # isort: skip
+from gateway.transport.coap import Sources, host_port, peer_port, put  # isort: skip
 
 from device_agents import protocol as wire
 from gateway.clock import Clock
@@ -24,6 +24,7 @@ from gateway.field.leases import Leases, turns_of
 from gateway.field.presence import Entry, Presence
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
+from gateway.transport.coap_shared import CoapHub
 
 # How long a device that was there before this start is given for an answer, and between two calls at most.
 FIND_S = 1.0
@@ -35,7 +36,8 @@ LEAST_DEADLINE_S = 0.25
 class CoapDevices:
     """All devices that come over CoAP to ``[site_coap]``.
 
-    ``pulse``: a number that changes while control lives, else the engine's own count of its turns.
+    ``pulse``: a number that changes while control lives, else the engine's own count of its turns. ``hub``: the
+    process's CoAP servers, so that an EMS above may be served at the same address.
     """
 
     name = "coap"
@@ -52,11 +54,12 @@ class CoapDevices:
         lab_port: int = LAB_PORT,
         pulse: Callable[[], int] | None = None,
         contacts: ContactStore | None = None,
+        hub: CoapHub | None = None,
     ) -> None:
         self._log = logger or logging.getLogger(__name__)
         self._config = config
         self._clock = clock
-        self._ipv6 = ipv6
+        self._hub = hub or CoapHub(ipv6)
         self._sources = Sources(config.sources)
         self._presence = Presence(self, devices, control, inputs, clock, config.open, self._log, config.most_guests)
         self._leases = Leases(self._presence, clock, self._acknowledge, pulse or turns_of(inputs), self._log)
@@ -76,7 +79,8 @@ class CoapDevices:
     async def run(self) -> None:
         """Serve until cancelled. Raise ``OperatorError`` when the address or the port is not to be had."""
         with _naming_the_key():
-            self._context = await open_server(self._requests.site(), self._config.bind, self._config.port, self._ipv6)
+            lease = await self._hub.open(self._requests.site(), self._config.bind, self._config.port)
+        self._context = lease.context
         self.opened.set()
         self._log.info("CoAP serves %s", host_port(self._config.bind, self._config.port))
         self._call()
@@ -89,8 +93,8 @@ class CoapDevices:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            context, self._context = self._context, None
-            await context.shutdown()
+            self._context = None
+            await lease.close()
 
     def send(self, command: Command) -> Awaitable[None]:
         """One command to its device, awaited until the device's own answer. It supersedes the one before, which is

@@ -28,7 +28,8 @@ class _AnyOf(Sources):
     def allows(self, host: str) -> bool:
         if any(site.sources.would_allow(host) for site in self._sites):
             return True
-        self.refused += 1
+        for site in self._sites:
+            site.sources.refused += 1
         return False
 
 
