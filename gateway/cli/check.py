@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.cli.text import table, watts
 from gateway.config.load import examine, read_text
-from gateway.config.model import Config, DeviceConfig
+from gateway.config.model import EMA_NUMBERS, Config, DeviceConfig
 from gateway.errors import OperatorError
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _missing_programs(config: Config) -> list[str]:
     """What has to be installed here before this configuration can run here."""
-    if config.site_broker.host or not config.reached_over("mqtt"):
+    if config.site_broker.host or not config.needs_broker:
         return []
     from gateway.field.broker import find_mosquitto
 
@@ -71,12 +71,13 @@ def _summary(config: Config) -> dict[str, Any]:
             {"number": d.number, "name": d.label, "type": d.type, "link": d.link, "never_shed": d.never_shed}
             for d in config.device
         ],
+        "emas_below": {"over": _emas_below(config), "emas": _emas(config)},
     }
 
 
 def _broker(config: Config) -> str | None:
     broker = config.site_broker
-    if not config.reached_over("mqtt"):
+    if not config.needs_broker:
         return f"{broker.host}:{broker.port}" if broker.host else None
     return f"{broker.host}:{broker.port}" if broker.host else f"own mosquitto on {broker.bind}:{broker.port}"
 
@@ -85,6 +86,29 @@ def _coap(config: Config) -> str | None:
     if not config.reached_over("coap"):
         return None
     return f"{config.site_coap.bind}:{config.site_coap.port}"
+
+
+def _emas_below(config: Config) -> str | None:
+    """How EMAs below reach us."""
+    table = config.emas_below
+    ways = [f"MQTT {_broker(config)}"] if table.mqtt else []
+    if table.coap:
+        ways.append(f"CoAP {table.bind or config.site_coap.bind}:{table.port or config.site_coap.port}")
+    return ", ".join(ways) or None
+
+
+def _emas(config: Config) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": ema.number,
+            "name": ema.label,
+            "priority": ema.priority,
+            "min_w": ema.min_w,
+            "max_w": ema.max_w or None,
+            "never_shed": ema.never_shed,
+        }
+        for ema in config.ema_below
+    ]
 
 
 def _summary_lines(config: Config) -> list[str]:
@@ -104,12 +128,29 @@ def _summary_lines(config: Config) -> list[str]:
             f"  upstream {upstream.name}: {upstream.protocol} {upstream.host}:{upstream.port_used}, {secured}, "
             f"DR mode {upstream.mode}"
         )
-    for what, where in (("site broker", _broker(config)), ("site CoAP", _coap(config))):
+    for what, where in (
+        ("site broker", _broker(config)),
+        ("site CoAP", _coap(config)),
+        ("EMAs below", _emas_below(config)),
+    ):
         if where:
             lines.append(f"  {what}: {where}")
     rows = [_row(device) for device in config.device]
     if rows:
         lines += ["  " + line for line in table(("device", "no", "type", "link", "priority"), rows, right=("no",))]
+    emas = [
+        (
+            ema["name"],
+            str(EMA_NUMBERS + ema["number"]),
+            "never limited" if ema["never_shed"] else str(ema["priority"]),
+            watts(ema["min_w"]),
+            "as reported" if ema["max_w"] is None else watts(ema["max_w"]),
+        )
+        for ema in _emas(config)
+    ]
+    if emas:
+        head = ("EMA below", "no", "priority", "at least", "at most")
+        lines += ["  " + line for line in table(head, emas, right=("no", "at least", "at most"))]
     return lines
 
 

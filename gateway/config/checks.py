@@ -6,6 +6,7 @@ import os
 import re
 
 from gateway.config.devices import check_device, check_pins
+from gateway.config.emas import check_emas
 from gateway.config.lines import Path
 from gateway.config.model import Config, UpstreamConfig
 from gateway.config.notes import Notes
@@ -27,6 +28,7 @@ def cross_check(config: Config, notes: Notes) -> None:
     for index, device in enumerate(config.device):
         check_device(config, device, ("device", index), notes)
     check_pins(config, notes)
+    check_emas(config, notes)
     _purpose(config, notes)
 
 
@@ -156,7 +158,7 @@ def _site_broker(config: Config, notes: Notes) -> None:
     if broker.open and not is_loopback(broker.host or broker.bind):
         who = "whoever knows the password of guest" if own else f"whoever has an account at {broker.host}"
         notes.doubtful(("site_broker", "open"), f"true: {who} can become a device of this site")
-    if not own or not config.reached_over("mqtt"):
+    if not own or not config.needs_broker:
         return
     at = ("site_broker", "bind")
     if not is_loopback(broker.bind):
@@ -194,5 +196,5 @@ def _purpose(config: Config, notes: Notes) -> None:
     if not config.upstream and not (control.threshold_w or control.hard_w or control.fuse_a or control.export_w >= 0):
         text = "there is no EMS above and no limit: nothing would be held; set threshold_w, or add [[upstream]]"
         notes.doubtful(("control", "threshold_w"), text)
-    if not any(config.reached_over(link) for link in ("mqtt", "coap", "gpio")):
+    if not any(config.reached_over(link) for link in ("mqtt", "coap", "gpio", "emas")):
         notes.doubtful(("device",), "there is none: nothing can be shed; add [[device]]")

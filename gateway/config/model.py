@@ -23,6 +23,9 @@ def key(default: Any, doc: str, unit: str = "", **limits: Any) -> Any:
 
 REQUIRED = object()
 
+# The n of an EMA below is added to this: its number among the devices of the site.
+EMA_NUMBERS = 90_000
+
 
 @slim(frozen=True, slots=True, kw_only=True)
 class EmaConfig:
@@ -228,6 +231,60 @@ class DeviceConfig:
 
 
 @slim(frozen=True, slots=True, kw_only=True)
+class EmasBelowConfig:
+    """``[emas_below]``: this EMA as the upper node of others (docs/emas.md)."""
+
+    mqtt: bool = key(False, "serve them over the site's broker")
+    coap: bool = key(False, "serve them over CoAP")
+    bind: str = key("", "coap: address we serve them on; empty: [site_coap] bind")
+    port: int = key(0, "coap: its port; 0: [site_coap] port", least=1, most=65535, unset=0)
+    sources: tuple[str, ...] = key((), "coap: addresses or networks that may speak to us; empty: loopback only")
+    open: bool = key(False, "EMAs that no [[ema_below]] names may come too; our own broker has no account for them")
+    timezone: str = key("", "zone of the HHMM times we tell them, such as Asia/Seoul; empty: this machine's")
+    poll_s: float = key(2.0, "how often those that poll are asked to", "s", least=0.1, most=3600)
+    hold_s: float = key(
+        900.0, "a limit told to one below ends after this without us; renewed at half of it", "s", least=120, most=86400
+    )
+    rdr_wait_s: float = key(2.0, "so long one below waits for the answer to an RDR: its ems_answer_s", "s", least=0.2)
+    grant_s: float = key(
+        600.0, "so long a grant to one below counts, for its RDR names no time; its devices' usual for_s", "s", least=1
+    )
+    reports: str = key(
+        "each",
+        "what is told upwards of them: each one as dev/<90000+n> with every report of its own, or in our sum only",
+        choices=("each", "sum"),
+    )
+
+
+@slim(frozen=True, slots=True, kw_only=True)
+class EmaBelowConfig:
+    """``[[ema_below]]``: an EMA below this one. One table each."""
+
+    number: int = key(REQUIRED, "the n of its gw/<n>; it is dev/<90000+n> of this site", least=1, most=9999)
+    name: str = key("", "how log, menu and page call it; empty: gw/<n>")
+    priority: int = key(0, "smaller is limited first", least=0)
+    min_w: float = key(0.0, "its limit is never set below this", "W", least=0)
+    max_w: float = key(
+        0.0, "the most it may draw, counted while nothing is heard; 0: the most it reported", "W", least=0
+    )
+    never_shed: bool = key(False, "control never limits it")
+    latency_s: float = key(6.0, "until a new limit is seen in its reports; then it is said again", "s", least=0.5)
+    password_file: str = key(
+        "", "mqtt: file with its broker account's password, mode 0600; empty: made by us", path=True, secret_file=True
+    )
+
+    @property
+    def label(self) -> str:
+        """The name that log, menu and page call it by."""
+        return self.name or f"gw/{self.number}"
+
+    @property
+    def resource(self) -> int:
+        """Its number among the resources of this site."""
+        return EMA_NUMBERS + self.number
+
+
+@slim(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole file."""
 
@@ -239,9 +296,13 @@ class Config:
     site_coap: SiteCoapConfig = SiteCoapConfig()
     upstream: tuple[UpstreamConfig, ...] = ()
     device: tuple[DeviceConfig, ...] = ()
+    emas_below: EmasBelowConfig = EmasBelowConfig()
+    ema_below: tuple[EmaBelowConfig, ...] = ()
 
     def open_to_strangers(self, link: str) -> bool:
         """May devices that no [[device]] names come over this link."""
+        if link == "emas":
+            return self.serves_emas and self.emas_below.open
         return {"mqtt": self.site_broker.open, "coap": self.site_coap.open}.get(link, False)
 
     @property
@@ -251,4 +312,22 @@ class Config:
 
     def reached_over(self, link: str) -> bool:
         """May any device come over this link."""
+        if link == "emas":
+            return self.serves_emas
         return self.open_to_strangers(link) or any(device.link == link for device in self.device)
+
+    @property
+    def serves_emas(self) -> bool:
+        """Is this EMA the upper node of others."""
+        return self.emas_below.mqtt or self.emas_below.coap
+
+    @property
+    def needs_broker(self) -> bool:
+        """Does anybody come over the site's broker."""
+        return self.reached_over("mqtt") or self.emas_below.mqtt
+
+    @property
+    def named(self) -> dict[int, str]:
+        """The link of each device and EMA that the file names, by its number among the resources."""
+        links = {device.number: device.link for device in self.device}
+        return links | {ema.resource: "emas" for ema in self.ema_below if self.serves_emas}

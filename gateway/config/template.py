@@ -51,8 +51,9 @@ def _array_table(name: str, table: Any, explain: bool) -> str:
 
 
 def _absent(name: str) -> str:
-    cls = {"upstream": model.UpstreamConfig, "device": model.DeviceConfig}[name]
-    example = {"upstream": 'host = "192.168.1.50"', "device": "number = 1"}[name]
+    classes = {"upstream": model.UpstreamConfig, "device": model.DeviceConfig, "ema_below": model.EmaBelowConfig}
+    cls = classes[name]
+    example = {"upstream": 'host = "192.168.1.50"', "device": "number = 1", "ema_below": "number = 2"}[name]
     return f"# {_first_line(cls)}\n# [[{name}]]\n# {example}\n"
 
 
