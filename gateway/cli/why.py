@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gateway.cli.client import add_socket_arguments, request, socket_path
-from gateway.cli.text import moment, watts
+from gateway.cli.text import moment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +34,8 @@ def run(args: argparse.Namespace) -> int:
 def why_lines(decisions: list[dict[str, Any]]) -> list[str]:
     """Oldest first, so that the newest stands above the prompt."""
     return [
-        f"{moment(d['at'])}  {d['rule']:<8}  {watts(d['power_w'])} of {_limit(d['limit'])}  {d['line']}"
-        for d in sorted(decisions, key=lambda d: (d["at"], d["id"]))
+        f"{moment(d['at'])}  {d['rule']:<8}  {d['line']}" for d in sorted(decisions, key=lambda d: (d["at"], d["id"]))
     ]
-
-
-def _limit(limit: dict[str, Any] | None) -> str:
-    return "no limit" if not limit or limit.get("import_w") is None else watts(limit["import_w"])
 
 
 def _count(text: str) -> int:

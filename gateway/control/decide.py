@@ -78,7 +78,7 @@ class _Pass:
         else:
             if self.memory.futile:
                 self.memory = replace(self.memory, futile=False)
-                self._say(Rule.RELIEVED, f"no longer over: {self.power.watts:.0f} W of {self.limit}")
+                self._say(Rule.RELIEVED, f"no longer over: {_drawn(self.power.watts, self.limit)}")
             self.memory = replace(self.memory, quiet_until=0.0)
             if any(state.held is not None and at_floor(state) for state in self.site.resources):
                 self._shed(-math.inf if bound.import_w is None else self.power.watts - bound.import_w, bound, None)
@@ -155,7 +155,7 @@ class _Pass:
                 )
                 for state, power, choice in plan.cuts
             )
-            why = f"{side}over by {over:.0f} W of {limit}" if over > 0 else f"{self.power.watts:.0f} W of {limit}"
+            why = f"{side}over by {over:.0f} W of {limit}" if over > 0 else _drawn(self.power.watts, bound)
             if ending is not None:
                 why += f", {ending.watts:.0f} W granted to {ending.resource} end"
             self._say(Rule.SHED, why, actions, _worth_saying(plan), event)
@@ -210,7 +210,7 @@ class _Pass:
             words(resource, step.setting),
         )
         self.memory = replace(memory, last_restore_at=now.mono)
-        self._say(Rule.RESTORE, f"{self.power.watts:.0f} W of {self.limit}", (action,))
+        self._say(Rule.RESTORE, _drawn(self.power.watts, self.limit), (action,))
 
     def _say(
         self,
@@ -284,3 +284,7 @@ def _worth_saying(plan: Plan) -> tuple[Kept, ...]:
 def _named(limit: Limit) -> str:
     named = ", ".join(term.source for term in limit.export_terms)
     return f" ({named})" if named else ""
+
+
+def _drawn(watts: float, limit: Limit) -> str:
+    return f"{watts:.0f} W, no limit" if limit.import_w is None else f"{watts:.0f} W of {limit}"

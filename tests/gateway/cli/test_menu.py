@@ -214,7 +214,7 @@ def test_why(daemon: FakeDaemon) -> None:
     done = smartema("why", "--last", "2", "--device", "lamp-1", "--socket", daemon.path)
     assert done.returncode == 0
     first, second = done.stdout.splitlines()
-    assert first.endswith("shed      1012 W of 800 W  over by 212 W of 800 W (event 17): lamp-1 off")
+    assert first.endswith("shed      over by 212 W of 800 W (event 17): lamp-1 off")
     assert second.endswith("lamp-2 off")
     assert daemon.requests == [{"do": "why", "last": 2, "device": "lamp-1"}]
     assert json.loads(smartema("why", "--json", "--socket", daemon.path).stdout) == DECISIONS

@@ -127,6 +127,15 @@ def test_why_has_all_its_numbers() -> None:
     assert decision.margin_w == -20.0
 
 
+@pytest.mark.parametrize(
+    ("limit", "line"), [(None, "60 W, no limit: lamp-1 on"), (500.0, "60 W of 500 W (threshold): lamp-1 on")]
+)
+def test_why_of_a_restore(limit: float | None, line: str) -> None:
+    held = site("lamp:60,held/1 lamp:60/2")
+    outcome = decide(held, Timeline(threshold_w=limit), EVERYTHING, Memory(), NOW)
+    assert [decision.line() for decision in outcome.decisions] == [line]
+
+
 def test_a_pass_takes_no_more_than_its_cap() -> None:
     rules = Rules(cap_w=100.0)
     outcome = decide(site("lamp:60/1 lamp:60/1 lamp:60/1"), Timeline(threshold_w=0.0), rules, Memory(), NOW)
