@@ -7,8 +7,10 @@ again what was not acknowledged).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from datetime import tzinfo
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gateway.errors import PeerError
 from gateway.links.mir2017 import messages as wire
@@ -22,7 +24,9 @@ from gateway.links.mir2017.client_happenings import (
     EventAnswerRejected,
     EventReceived,
     MarginAcknowledged,
+    Negotiated,
     PollAnswered,
+    PriceReceived,
     RdrAnswered,
     Refused,
     ReportAcknowledged,
@@ -33,6 +37,10 @@ from gateway.links.mir2017.client_happenings import (
 )
 from gateway.links.mir2017.messages import Down, Send, Up
 from gateway.links.mir2017.messages.fields import accepted, shown
+
+if TYPE_CHECKING:
+    from gateway.links.mir2017.messages.budget import Budget
+    from gateway.links.mir2017.messages.negotiation import LabAsk, Negotiation
 
 __all__ = [
     "Client",
@@ -45,7 +53,9 @@ __all__ = [
     "EventAnswerRejected",
     "EventReceived",
     "MarginAcknowledged",
+    "Negotiated",
     "PollAnswered",
+    "PriceReceived",
     "RdrAnswered",
     "Refused",
     "ReportAcknowledged",
@@ -149,6 +159,10 @@ class Client:
         request = wire.RdrRequest(self.ema, number, watts)
         return [Send(request.topic, request.encode())]
 
+    def negotiate(self, message: Negotiation | LabAsk) -> list[Send]:
+        """A word to the coordinator of negotiations; what it answers comes as ``Negotiated``."""
+        return [Send(Up.NEGOTIATION, message.encode())]
+
     def device_connect(self, device: wire.DeviceText) -> list[Send]:
         """Answered by ``DeviceAcknowledged``."""
         return [Send(Up.DEVICE_CONNECT, device.encode())]
@@ -190,6 +204,14 @@ class Client:
             case Down.RDR_RESPONSE:
                 answer = wire.RdrResponse.decode(body)
                 return [RdrAnswered(answer.device, answer.granted, answer.description)]
+            case Down.NEGOTIATED:
+                from gateway.links.mir2017.messages import negotiation
+
+                return [Negotiated(negotiation.downwards(body))]
+            case Down.BUDGET:
+                from gateway.links.mir2017.messages.budget import BudgetMessage
+
+                return prices_of(BudgetMessage.decode(body).budgets)
             case Down.POWER_MARGIN_ACK:
                 wire.EmaAck.decode(body)
                 return [MarginAcknowledged()]
@@ -233,7 +255,8 @@ class Client:
                 if self.step is Step.REQUEST_EVENT:
                     self._agreed(answer.response)
                     self.step = Step.UP
-                    return [Send(Up.CONNECTED, wire.Presence(self.ema).encode()), SessionUp(self._duration_ms)]
+                    connected = Send(Up.CONNECTED, wire.Presence(self.ema).encode())
+                    return [connected, *told_prices(body), SessionUp(self._duration_ms)]
         self.stale += 1
         return []
 
@@ -291,3 +314,20 @@ class Client:
             case _:
                 wire.DeviceAck.decode(body)
                 return [DeviceAcknowledged(number, what is wire.DeviceDown.CONNECT_ACK)]
+
+
+def told_prices(body: bytes) -> list[ClientOutput]:
+    """The prices in the answer to RequestEvent, where it has any."""
+    if b"EMADRPriceInformation" not in body:
+        return []
+    from gateway.links.mir2017.messages.budget import BudgetMessage
+
+    return prices_of(BudgetMessage.decode(body).budgets)
+
+
+def prices_of(budgets: Iterable[Budget]) -> list[ClientOutput]:
+    """What budget messages say, one happening a price."""
+    return [
+        PriceReceived(0, b.signal, b.price, b.unit, b.current_w, b.threshold_w, b.capacity_w)  # event 0: of none
+        for b in budgets
+    ]

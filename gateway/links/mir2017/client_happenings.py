@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gateway.links.mir2017.messages import DistributeEvent, Send
 from gateway.record import record
+
+if TYPE_CHECKING:
+    from gateway.links.mir2017.messages.negotiation import LabAnswer, Negotiation
 
 
 @record
@@ -111,15 +116,23 @@ class ThresholdReceived:
 @record
 class PriceReceived:
     """A price: of a budget message (``budget`` says which: Initial, Incentive, Negotiation), or with a control event
-    (empty). ``price`` a ``unit``; W of what it is for, where they were said. Absolute: a double does no harm."""
+    (empty). ``price`` a ``unit`` (None: it is none any more); W of what it is for, where they were said. Absolute: a
+    double does no harm."""
 
     event_id: int
     budget: str
-    price: float
+    price: float | None
     unit: str
     current_w: float | None = None
     threshold_w: float | None = None
     capacity_w: float | None = None
+
+
+@record
+class Negotiated:
+    """A word of the coordinator of negotiations, in our form or the lab's. May come doubled, late, out of order."""
+
+    message: Negotiation | LabAnswer
 
 
 @record
@@ -156,6 +169,7 @@ ClientHappening = (
     | Dimming
     | ThresholdReceived
     | PriceReceived
+    | Negotiated
     | RdrAnswered
     | MarginAcknowledged
     | DeviceAcknowledged

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.messages import DeviceText, Phase, PowerMargin, Send, UpdateReport
 from gateway.links.mir2017.messages.modules import ActiveEnergy, LoadProfile, ModuleReport
+from gateway.links.mir2017.messages.negotiation import LabAsk, Negotiation
 from gateway.record import record
 
 
@@ -117,6 +118,14 @@ class RdrAsked:
 
 
 @record
+class NegotiationHeard:
+    """A member of a negotiation speaks, in our form or the lab's. May come doubled, late, out of order."""
+
+    ema: int
+    message: Negotiation | LabAsk
+
+
+@record
 class FieldModuleReported:
     """A battery, panel, recloser or load of OpenFMB; already echoed."""
 
@@ -147,6 +156,7 @@ ServerHappening = (
     | DeviceDisconnected
     | DeviceInfo
     | RdrAsked
+    | NegotiationHeard
     | FieldModuleReported
     | MeterReported
     | Refused

@@ -24,13 +24,15 @@ from gateway.links.mir2017.happenings import (
     FieldModuleReported,
     MarginReported,
     MeterReported,
+    NegotiationHeard,
     Polled,
     RdrAsked,
     Reported,
     ReportRefused,
     ServerOutput,
 )
-from gateway.links.mir2017.messages import modules
+from gateway.links.mir2017.messages import modules, negotiation
+from gateway.links.mir2017.messages.budget import Budget, budget_keys
 from gateway.links.mir2017.messages.fields import shown
 from gateway.links.mir2017.salvage import named_device, named_report
 from gateway.links.mir2017.server_says import EmaSession, Says, to
@@ -48,6 +50,7 @@ __all__ = [
     "FieldModuleReported",
     "MarginReported",
     "MeterReported",
+    "NegotiationHeard",
     "Polled",
     "RdrAsked",
     "Refused",
@@ -58,8 +61,8 @@ __all__ = [
 ]
 
 MOST_EMAS = 10_000
-# A report that will never be taken: what it says is wrong, or its EMA is one too many.
-CANNOT, NOT_SERVED = 400, 403
+# A report that will never be taken, for what it says is wrong; and one whose EMA is one too many, until there is room.
+CANNOT, NOT_SERVED = 400, 503
 
 
 class _NotServed(PeerError):
@@ -73,7 +76,8 @@ class Server(Says):
     returns, in order. A server that was restarted serves EMAs that registered before: it lets them poll and report,
     and registers them when they ask. ``zone``: of the HHMM times, None is this machine's. ``duration_ms``: the poll
     interval asked for. ``admit``: may this EMA be served (None: ``most_emas`` of them may). ``opts_at_once``: answer
-    CreatedEvent as it comes; else each ``EventAnswered`` waits for ``acknowledge_opt``.
+    CreatedEvent as it comes; else each ``EventAnswered`` waits for ``acknowledge_opt``. ``prices``: what an EMA is told
+    with the last answer of its set-up.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Server(Says):
         most_emas: int = MOST_EMAS,
         admit: Callable[[int], bool] | None = None,
         opts_at_once: bool = True,
+        prices: Callable[[int], tuple[Budget, ...]] | None = None,
     ) -> None:
         super().__init__(zone, ems_name)
         self.duration_ms = duration_ms
@@ -92,6 +97,7 @@ class Server(Says):
         self._vtn = vtn_name
         self._admit = admit or (lambda number: len(self._emas) < most_emas)
         self._opts_at_once = opts_at_once
+        self._prices = prices
         self._handlers: dict[str, Callable[[bytes], list[ServerOutput]]] = {
             wire.Up.CREATED_EVENT: self._created_event,
             wire.Up.UPDATE_REPORT: self._update_report,
@@ -103,6 +109,7 @@ class Server(Says):
             wire.Up.RDR_REQUEST: self._rdr_request,
             wire.Up.ACTIVE_ENERGY: self._active_energy,
             wire.Up.LOAD_PROFILE: self._load_profile,
+            wire.Up.NEGOTIATION: self._negotiation,
         }
 
     @property
@@ -167,7 +174,8 @@ class Server(Says):
                 return [to(ema, wire.Down.SETUP_RESPONSE, wire.Response(ven).encode())]
             case wire.Up.REQUEST_EVENT:
                 session.registered = True
-                answer = wire.Response(ven, "ACK_SUCCESS")
+                budgets = self._prices(ema) if self._prices is not None else ()
+                answer = wire.Response(ven, "ACK_SUCCESS", more=budget_keys(budgets))
                 return [to(ema, wire.Down.SETUP_EVENT, answer.encode()), EmaRegistered(ema, ven)]
             case _:
                 return [Polled(ema, ven)]
@@ -249,6 +257,11 @@ class Server(Says):
         m = wire.RdrRequest.decode(body)
         self._ema(m.ema)
         return [RdrAsked(m.ema, m.device, m.value)]
+
+    def _negotiation(self, body: bytes) -> list[ServerOutput]:
+        message = negotiation.upwards(body)
+        self._ema(message.ema)
+        return [NegotiationHeard(message.ema, message)]
 
     def _module(self, module: wire.Module, phase: wire.Phase, body: bytes) -> list[ServerOutput]:
         report = modules.ModuleReport.decode(module, body)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.messages.budget import Budget, BudgetMessage
+from gateway.links.mir2017.messages.negotiation import LabAnswer, Negotiation
 from gateway.record import changed
 
 LONGEST_REASON = 200
@@ -87,6 +89,14 @@ class Says:
         """Grant or refuse the power that a device asked back; ``description`` empty: the lab's "OK", our "Deny"."""
         answer = wire.RdrResponse(number, granted, self._ems, description)
         return [to(ema, wire.Down.RDR_RESPONSE, answer.encode())]
+
+    def negotiate(self, ema: int, message: Negotiation | LabAnswer) -> list[wire.Send]:
+        """A word of the coordinator of negotiations to a member."""
+        return [to(ema, wire.Down.NEGOTIATED, message.encode())]
+
+    def tell_prices(self, ema: int, budgets: tuple[Budget, ...]) -> list[wire.Send]:
+        """Prices that changed, while a session stands. Absolute: what is lost is said with the next set-up."""
+        return [to(ema, wire.Down.BUDGET, BudgetMessage(self._ven(ema), budgets).encode())]
 
     def control(self, ema: int, device: int, on: bool) -> list[wire.Send]:
         """Switch a device."""

@@ -212,6 +212,13 @@ class Fields:
         value = self._keys.get(key)
         return self.text(key) if isinstance(value, str) else self.whole(key, 0, 999)
 
+    def object(self, key: str) -> Fields:
+        """An object within."""
+        value = self._keys.get(key)
+        if not isinstance(value, dict):
+            raise self.wrong(key, "an object")
+        return Fields(value, f"{self._name} {key}")
+
     def objects(self, key: str, most: int) -> list[Fields]:
         """An array of objects."""
         value = self._keys.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from gateway.links.mir2017.messages.fields import Fields, accepted, ema_name, read_json, write_json
@@ -14,6 +15,7 @@ REPORT_WANTED = "oadrCreateReport"
 # A poll interval outside of this is a mistake: a flood, or a session that looks dead.
 LEAST_DURATION_MS = 100
 MOST_DURATION_MS = 86_400_000
+_NOTHING_MORE: Mapping[str, object] = {}
 
 
 @record
@@ -191,12 +193,13 @@ class Response:
     """``{VENID,Response}``: on ``oadrinit/Response``, ``oadrPoll/Response`` and ``drevent/Response``.
 
     ``oadrinit/DistributeEvent`` is the same with ``"ACK_SUCCESS"``. ``service`` is ours, on ``oadrPoll/Response``
-    only: ``oadrCreateReport`` asks for a report (mode 3).
+    only: ``oadrCreateReport`` asks for a report (mode 3). ``more``: further keys, of ``budget``; read there.
     """
 
     ven_id: str
     response: int | str = 200
     service: str = ""
+    more: Mapping[str, object] = _NOTHING_MORE
 
     @property
     def ok(self) -> bool:
@@ -206,7 +209,7 @@ class Response:
         keys: dict[str, object] = {"Service": self.service} if self.service else {}
         keys["VENID"] = self.ven_id
         keys["Response"] = self.response
-        return write_json(keys)
+        return write_json({**keys, **self.more})
 
     @classmethod
     def decode(cls, body: bytes) -> Self:

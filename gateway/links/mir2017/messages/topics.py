@@ -30,6 +30,7 @@ class Up(StrEnum):
     RDR_REQUEST = "EMS/RDRrequest"
     ACTIVE_ENERGY = "EMS/active_energy"
     LOAD_PROFILE = "EMS/load_profile"
+    NEGOTIATION = "EMS/negotiation"  # ours: the lab named no topic
 
 
 class Down(StrEnum):
@@ -49,6 +50,8 @@ class Down(StrEnum):
     UPDATED_REPORT = "oadrUpdatedReport"
     PUSHED_EVENT = "oadr/DistributeEvent"
     RDR_RESPONSE = "RDRresponse"
+    NEGOTIATED = "nego_result"  # ours, as the CoAP resource is called
+    BUDGET = "oadr/Budget"  # ours
 
 
 class DeviceDown(StrEnum):
