@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import field, fields, replace
 from typing import ClassVar
 
 import pytest
 
-from gateway.record import changed, record
+from gateway.record import changed, record, slim
 
 
 @record
@@ -91,3 +92,31 @@ def test_matching_by_position() -> None:
 def test_what_is_checked_at_birth() -> None:
     with pytest.raises(ValueError, match="below 0"):
         Checked(-1)
+
+
+@slim(frozen=True, slots=True, kw_only=True)
+class Lean:
+    x: int
+    y: float = field(default=1.5, metadata={"unit": "W"})
+
+
+def test_a_slim_dataclass_is_a_dataclass() -> None:
+    lean = Lean(x=1)
+    assert (replace(lean, y=2.0), Lean(x=1)) == (Lean(x=1, y=2.0), lean)
+    assert hash(lean) == hash(Lean(x=1))
+    assert lean != Lean(x=2)
+    assert repr(lean) == "Lean(x=1, y=1.5)"
+    assert [(f.name, dict(f.metadata)) for f in fields(lean)] == [("x", {}), ("y", {"unit": "W"})]
+    assert pickle.loads(pickle.dumps(lean)) == lean
+    with pytest.raises(AttributeError):
+        lean.x = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        del lean.x
+
+
+def test_a_slim_dataclass_hides_nothing() -> None:
+    class Secret:
+        word: str = field(default="", repr=False)
+
+    with pytest.raises(TypeError, match="every field is compared and shown"):
+        slim(frozen=True)(Secret)
