@@ -31,12 +31,7 @@ MOST_PERIOD_S = 14.0
 SLICES = 10
 # Who was not answered twice (5 s, then 10 s) is not welcome, or nobody is there.
 SILENT_S = 3 * AGAIN_S
-HINT = (
-    "; an EMA takes devices that no [[device]] names where its site_broker or site_coap is open, most_guests of them"
-)
-# Below these numbers real devices live; each link has its own, so that both may run at once.
-FIRST = {"coap": 10001, "mqtt": 20001}
-MOST = 9999
+HINT = "; an EMA takes devices that no [[device]] names where its site_broker or site_coap is open, most_guests of them"
 
 
 class VirtualLed(Lamp):
@@ -190,7 +185,9 @@ class VirtualFleet:
             self._told_silent = True
             why = f" ({self.refusal})" if self.refusal else ""
             hint = "" if self._told_all else HINT
-            log.warning("%d of %d virtual LEDs are not answered%s%s", len(self._order) - here, len(self._order), why, hint)
+            log.warning(
+                "%d of %d virtual LEDs are not answered%s%s", len(self._order) - here, len(self._order), why, hint
+            )
 
     def _ends(self) -> tuple[int, int]:
         return self._order[0].agent.dev, self._order[-1].agent.dev

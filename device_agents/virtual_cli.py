@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from device_agents.boot import next_boot
-from device_agents.virtual import FIRST, MOST, VirtualFleet, VirtualLed, log, virtual_leds
+from device_agents.virtual import VirtualFleet, VirtualLed, log, virtual_leds
+from device_agents.virtual_numbers import FIRST, MOST
 from device_agents.wire_fields import MAX_DEV
 from gateway.clock import Clock, SystemClock
 from gateway.errors import OperatorError
@@ -58,7 +59,9 @@ def run_coap(args: argparse.Namespace, ema: tuple[str, int], bind: tuple[str, in
     """The same over CoAP."""
     from device_agents.virtual_coap import VirtualCoap
 
-    return asyncio.run(_serve(args, lambda leds, clock, rng: VirtualCoap(leds, ema, clock, rng, args.period, bind=bind)))
+    return asyncio.run(
+        _serve(args, lambda leds, clock, rng: VirtualCoap(leds, ema, clock, rng, args.period, bind=bind))
+    )
 
 
 async def _serve(
@@ -84,6 +87,6 @@ async def _serve(
 
 async def _outlive(parent: int, serving: asyncio.Task[None]) -> None:
     """Whoever started us is gone, by whatever end: nobody could stop us any more."""
-    while os.getppid() == parent:
-        await asyncio.sleep(PARENT_EVERY_S)
-    serving.cancel()
+    while not (await asyncio.wait((serving,), timeout=PARENT_EVERY_S))[0]:
+        if os.getppid() != parent:
+            serving.cancel()

@@ -122,7 +122,7 @@ class VirtualCoap(VirtualFleet):
     # --- life ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until cancelled. Raise ``OperatorError`` when sockets are not to be had, or the EMA has no such name."""
+        """Serve until cancelled. Raise ``OperatorError`` when a socket is not to be had, or the EMA has no address."""
         loop = asyncio.get_running_loop()
         self._now = loop.time
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -199,6 +199,16 @@ class Daemon:
             raise OperatorError(f"number: {device.number} is configured already")
         await self.apply(replace(self.config, device=(*self.config.device, device)))
         return f"device {device.number} ({device.type}, {device.link}) is taken in"
+
+    def start_part(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """A part beside those of the configuration, until ``stop_part`` or the end."""
+        assert self._running is not None
+        self._running.supervisor.start(name, run)
+
+    async def stop_part(self, name: str) -> None:
+        """Cancel it, and wait until it has ended."""
+        assert self._running is not None
+        await self._running.supervisor.stop(name)
 
     @property
     def field(self) -> list[FieldAdapter]:

@@ -15,6 +15,7 @@ from gateway.site.resource import DIMMING_STEPS, Setting
 
 if TYPE_CHECKING:
     from gateway.daemon import Daemon
+    from gateway.virtual_leds import VirtualLeds
 
 
 def _integer(request: dict[str, Any], name: str, least: int = 0, most: int = 2**31) -> int:
@@ -37,6 +38,7 @@ class Verbs:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._engine = daemon.engine
+        self._virtual: VirtualLeds | None = None
 
     async def handle(self, request: dict[str, Any]) -> Any:
         verb = getattr(self, "do_" + request["do"], None)
@@ -189,6 +191,18 @@ class Verbs:
 
     async def do_connect(self, request: dict[str, Any]) -> str:
         return await self._daemon.connect_device(request)
+
+    async def do_virtual(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Virtual LEDs over one link: so many (0: none), or how many there are."""
+        from gateway.virtual_leds import LINKS, VirtualLeds
+
+        link = request.get("link")
+        if link not in LINKS:
+            raise OperatorError(f"link: {link!r} is none of {', '.join(LINKS)}")
+        self._virtual = self._virtual or VirtualLeds(self._daemon)
+        if "count" in request:
+            await self._virtual.set(link, _integer(request, "count", 0, 99_999))
+        return self._virtual.status(link)
 
     async def do_disconnect(self, request: dict[str, Any]) -> str:
         number = _integer(request, "number")

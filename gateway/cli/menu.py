@@ -26,6 +26,7 @@ HELP_COLUMN = 32
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_socket_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON (one-shot only)")
+    parser.add_argument("--count", metavar="N", help="100 and 101: how many virtual LEDs; as COUNT")
     parser.add_argument("item", nargs="?", metavar="NUMBER", help="the menu's number; none: ask")
     parser.add_argument("values", nargs="*", metavar="VALUE", help="what the number would ask for")
     rows = "\n".join(_help_row(f"{number:>3} {item.usage}", item.help) for number, item in ITEMS.items())
@@ -48,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             raise OperatorError("--json goes with a number: smartema menu 60 --json")
         return _interactive(ask_daemon)
-    return _once(ask_daemon, args.item, args.values, args.json)
+    if args.count is not None and args.item not in ("100", "101"):
+        raise OperatorError("--count goes with 100 and 101: smartema menu 100 --count 50")
+    values = args.values if args.count is None else [*args.values, args.count]
+    return _once(ask_daemon, args.item, values, args.json)
 
 
 def _once(daemon: Daemon, number: str, values: list[str], as_json: bool) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.cli.menu_virtual import virtual
 from gateway.cli.status import device_lines, event_lines, power_lines, upstream_lines
 from gateway.errors import OperatorError, SmartemaError
 
@@ -228,6 +229,6 @@ ITEMS: dict[str, Item] = {
     "60": Item("", "power, price, devices, algorithm, events", _information),
     "70": Item("[WATTS]", "gateway RDR test", _gateway_rdr),
     "90": Item("", "negotiation (later)", _later("negotiation between EMAs")),
-    "100": Item("", "CoAP virtual devices (later)", _later("virtual devices over CoAP")),
-    "101": Item("", "MQTT virtual devices (later)", _later("virtual devices over MQTT")),
+    "100": Item("[COUNT]", "so many virtual LEDs over CoAP; 0 stops them", virtual("coap")),
+    "101": Item("[COUNT]", "so many virtual LEDs over MQTT; 0 stops them", virtual("mqtt")),
 }

@@ -77,8 +77,9 @@ WRONG = [
     ("2", 1, "an RDR over CoAP to the EMS is not in this release; it comes with a later one"),
     ("30", 1, "OpenFMB is not in this release; it comes with a later one"),
     ("90", 1, "negotiation between EMAs is not in this release; it comes with a later one"),
-    ("100", 1, "virtual devices over CoAP is not in this release; it comes with a later one"),
-    ("101", 1, "virtual devices over MQTT is not in this release; it comes with a later one"),
+    ("10 4 on --count 5", 2, "--count goes with 100 and 101: smartema menu 100 --count 50"),
+    ("100 some", 2, "count: 'some' is not a whole number"),
+    ("101 5 6", 2, "'6' is one value too many"),
 ]
 
 
