@@ -10,9 +10,10 @@ from headend.ems.view_types import LinkView
 # What became of something that an EMA keeps until it is answered.
 TAKEN = 200
 # Never: to say it again is in vain.
-CANNOT, NOT_SERVED = 400, 403
-# Not now (the database is busy, the disk is full): it is to be said again.
-NOT_NOW = 503
+CANNOT = 400
+# Not now: the database is busy or the disk is full, or its EMA is one too many until ``most_emas`` is raised. What an
+# EMA has kept for a week is not to be lost by a bound of ours: it is to be said again.
+NOT_NOW = NOT_SERVED = 503
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ async def test_who_is_one_too_many_does_not_wait_for_an_answer() -> None:
     try:
         bench.register("gw/1")
         bench.report("gw/2", "7", 5)
-        assert bench.head.take() == ["refuse gw/2 7 403"]
+        assert bench.head.take() == ["refuse gw/2 7 503"]
         for number in range(1, 5):
             bench.device("gw/1", number, acknowledge=True)
         await until(lambda: len(bench.head.sent) == 4, what="all four are answered")

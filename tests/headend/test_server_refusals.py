@@ -77,7 +77,7 @@ def test_whom_the_ems_does_not_admit_is_told_with_its_report_and_costs_no_memory
     [send, refused] = server.received("EMS/UpdateReport", body)
     assert isinstance(send, wire.Send)
     assert isinstance(refused, mir.ReportRefused)
-    assert wire.UpdatedReport.decode(send.body).response == 403
+    assert wire.UpdatedReport.decode(send.body).response == 503
     [_] = server.received("EMS/UpdateReport", json.dumps(REPORT).encode())
     assert list(server.emas) == [1]
 

@@ -38,7 +38,7 @@ __all__ = ["EmaSession", "Reply", "Server"]
 
 MOST_EMAS = 10_000
 # A report that will never be taken: what it says is wrong, or its EMA is one too many.
-CANNOT, NOT_SERVED = 400, 403
+CANNOT, NOT_SERVED = 400, 503
 # The same notice of one device, sent again before it was acknowledged.
 MOST_SAME = 16
 

@@ -226,7 +226,7 @@ def test_the_report_of_an_ema_too_many_is_refused() -> None:
     server = new(admit=lambda number: number == 2)
     answer, _ = feed(server, "UpdateReport_implicit.json")
     assert isinstance(answer, Reply)
-    assert emap.UpdatedReport.decode(answer.body).code == 403
+    assert emap.UpdatedReport.decode(answer.body).code == 503
     assert server.emas == {}
 
 
