@@ -15,7 +15,7 @@ from gateway.config.model import ControlConfig
 from gateway.control.limit import limit_at, next_change
 from gateway.journal import Journal
 from gateway.site.decision import Limit
-from gateway.site.event import DrEvent, Grant
+from gateway.site.event import DrEvent, Grant, Loan
 from gateway.site.picture import Timeline
 
 log = logging.getLogger("smartema.control")
@@ -46,6 +46,7 @@ class LimitBook:
         self.events: dict[EventKey, DrEvent] = {}
         self.opted_in: dict[EventKey, tuple[int, bool]] = {}
         self.grants: list[Grant] = []
+        self.loans: tuple[Loan, ...] = ()
         self.timeline = Timeline()
         self._control = control
         self._journal = journal
@@ -166,6 +167,13 @@ class LimitBook:
         if ended or over:
             self.renew()
 
+    # --- loans ---
+
+    def lend_and_borrow(self, loans: tuple[Loan, ...]) -> None:
+        """What is lent and borrowed from now on; the loan desk keeps them on disk."""
+        self.loans = loans
+        self.renew()
+
     # --- the limit -------------------------------------------------------------------------------------------
 
     def limit(self, now: Instant) -> Limit:
@@ -226,6 +234,7 @@ class LimitBook:
             # Control has noted by now which of them ran; those that are over would be looked at in each pass.
             events=tuple(e for e in self.events.values() if not e.cancelled and e.end > self._wall - RECKON_S),
             grants=tuple(self.grants),
+            loans=self.loans,
             last_threshold_w=float(last) if last else None,
         )
         self._until = 0.0

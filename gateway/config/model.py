@@ -84,8 +84,9 @@ class ControlConfig:
     latency_s: float = key(2.0, "until a command's effect is read back; then it is sent again", "s", least=0.05)
     opt: str = key(
         "always",
-        "answer to events: always in, in only when the site is able to hold it, never",
-        choices=("always", "able", "never"),
+        "answer to events: always in, in only when the site is able to hold it, in only when also its price is right "
+        "(docs/price.md), never",
+        choices=("always", "able", "price", "never"),
     )
     prepare_s: float = key(0.0, "this long before a known event: charge ESS, delay EV; 0: not at all", "s", least=0)
     min_on_led_s: float = key(0.0, "a lamp may be switched at once", "s", least=0)
@@ -193,6 +194,9 @@ class DeviceConfig:
     link: str = key("mqtt", "how it is reached", choices=("mqtt", "coap", "gpio"))
     priority: int = key(-1, "smaller sheds first; -1: what the device says, else 0", least=0, unset=-1)
     never_shed: bool = key(False, "control never touches it")
+    value: int = key(
+        -1, "what its power is worth beyond its energy; -1: [negotiation] value", "a kWh", least=0, unset=-1
+    )
     rated_w: float = key(0.0, "draw when on and undimmed; 0: learnt from its readings", "W", least=0)
     min_w: float = key(0.0, "least power of its set point (ESS: discharge, negative; PV: peak, negative)", "W")
     max_w: float = key(0.0, "most power of its set point", "W")
@@ -228,6 +232,32 @@ class DeviceConfig:
     def label(self) -> str:
         """The name that log, menu and page call it by."""
         return self.name or f"{self.type}-{self.number}"
+
+
+@slim(frozen=True, slots=True, kw_only=True)
+class NegotiationConfig:
+    """``[negotiation]``: power lent to and borrowed from other EMAs, and what it is worth (docs/negotiation.md,
+    docs/price.md). Prices are whole price units a kWh; which unit is for the operator and the headend to agree on."""
+
+    enabled: bool = key(False, "lend and borrow; off: loans that run end in their time, and no new ones are made")
+    upstream: str = key("", "the upstream that coordinates; empty: the first")
+    lend: bool = key(True, "lend what is free")
+    borrow: str = key(
+        "rdr",
+        "when to borrow: when a device asks its power back and nobody else grants it, or also whenever something is shed",
+        choices=("rdr", "shed"),
+    )
+    ask: int = key(-1, "lend from this price on; -1: from the initial price", "a kWh", least=0, unset=-1)
+    cap: int = key(-1, "borrow up to this price; -1: up to value", "a kWh", least=0, unset=-1)
+    value: int = key(
+        -1, "what a load is worth beyond its energy; -1: not stated, shed for nothing", "a kWh", least=0, unset=-1
+    )
+    for_s: int = key(600, "so long a loan is asked for when something is shed", "s", least=10, most=86400)
+    again_s: float = key(60.0, "so long after a refusal it is asked again", "s", least=1)
+    longest_s: int = key(3600, "nothing is lent that events known for this time will take", "s", least=10, most=86400)
+    reserve_w: float = key(20.0, "of its limit, never lent", "W", least=0)
+    guard_s: float = key(30.0, "a lender waits so much longer than the loan's time", "s", least=1, most=3600)
+    answer_s: float = key(4.0, "an ask not answered by then is denied; a later result is given back", "s", least=0.5)
 
 
 @slim(frozen=True, slots=True, kw_only=True)
@@ -296,6 +326,7 @@ class Config:
     site_coap: SiteCoapConfig = SiteCoapConfig()
     upstream: tuple[UpstreamConfig, ...] = ()
     device: tuple[DeviceConfig, ...] = ()
+    negotiation: NegotiationConfig = NegotiationConfig()
     emas_below: EmasBelowConfig = EmasBelowConfig()
     ema_below: tuple[EmaBelowConfig, ...] = ()
 

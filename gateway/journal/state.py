@@ -227,6 +227,15 @@ class State:
     def value(self, key: str) -> str | None:
         return self._values.get(key)
 
+    def values(self, start: str) -> dict[str, str]:
+        """All whose key begins so."""
+        return {key: value for key, value in self._values.items() if key.startswith(start)}
+
+    def remove_value(self, key: str) -> None:
+        """It is needed no more."""
+        if self._values.pop(key, None) is not None:
+            self._put(("value", key), "DELETE FROM value WHERE key = ?", key)
+
     def _put(self, key: tuple[object, ...], sql: str, *parameters: object) -> None:
         with self._lock:
             self._essential.put(key, sql, *parameters)

@@ -21,6 +21,7 @@ class Rule(StrEnum):
     PREPARE = "prepare"
     RDR = "rdr"
     OPT = "opt"
+    LOAN = "loan"  # lent, borrowed, asked back, given back, or why not
     COMMAND = "command"  # an operator's or the EMS's own command
     ALARM = "alarm"  # a command that no device confirmed
 

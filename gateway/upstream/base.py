@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.control.negotiation.messages import FromCoordinator, FromMember
 from gateway.site.command import Source
 from gateway.site.event import DrEvent
 from gateway.site.report import Record, SiteReport
@@ -56,6 +57,26 @@ class UpperInputs(Protocol):
 
     def opted(self, upstream: str, event_id: int) -> int | None:
         """The modification of that event that was already answered (None: never), so that it is not done twice."""
+
+
+    def priced(self, upstream: str, signal: str, price: float | None, unit: str) -> None:
+        """A budget message (``Initial``, ``Incentive``, ``Negotiation``); None: that price is none any more."""
+
+    def negotiated(self, upstream: str, message: FromCoordinator) -> None:
+        """The coordinator of negotiations speaks; doubled, late and lost words do no harm."""
+
+
+class Coordinator(Protocol):
+    """An upper side over which EMAs negotiate: what an ``Upstream`` may be besides."""
+
+    name: str
+
+    @property
+    def negotiates(self) -> bool:
+        """Does a session stand, in a profile that has words for it."""
+
+    def negotiate(self, message: FromMember) -> None:
+        """Say it; what is lost is said again by the member."""
 
 
 class Notes(Protocol):
