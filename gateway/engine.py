@@ -77,6 +77,7 @@ class Engine:
         self.actions = ActionDesk(self)
         self.dispatcher = Dispatcher(journal, clock, self.adapters.get, self.actions.failed, self.wake)
         self.reporter = Reporter(config.reports, journal, self.states, self._sums, self._tell_upwards)
+        self.reporter.each_ema = config.emas_below.reports == "each"
         self.events = EventDesk(self, rng)
         self.rdr = RdrDesk(self)
         self.operator = OperatorDesk(self)
@@ -135,6 +136,7 @@ class Engine:
         self.config = config
         self._rules = rules_of(config.control)
         self.reporter.config = config.reports
+        self.reporter.each_ema = config.emas_below.reports == "each"
         self.book.reconfigure(config.control, [upstream.name for upstream in config.upstream])
         self.pass_now()
 
@@ -177,6 +179,33 @@ class Engine:
     def asked_back(self, number: int, watts: float, for_s: float) -> RdrAnswer:
         """An RDR of a device."""
         return self.rdr.asked(number, watts, for_s)
+
+    # --- EMAs below tell (EmaInputs) -------------------------------------------------------------------------
+
+    def confirmed(self, number: int, command_id: int) -> None:
+        """It said that it does so; until its reading shows it the command counts."""
+        self.dispatcher.confirmed(number, command_id)
+
+    def refused(self, number: int, command_id: int, why: str) -> None:
+        """It will not do so: the plan goes on without it."""
+        self.dispatcher.refused(number, command_id, why)
+
+    def asked_by_ema(self, number: int, watts: float, for_s: float, within_s: float) -> RdrAnswer:
+        """An RDR of a device of an EMA below, which waits for so long."""
+        return self.rdr.asked(number, watts, for_s, within_s)
+
+    def give_back(self, number: int, watts: float, why: str) -> None:
+        """A grant that came too late."""
+        state = self.states.get(number)
+        if state is not None:
+            self.rdr.give_back(state.resource.name, watts, why)
+
+    def wanted(self, number: int) -> Setting:
+        """What control or an operator wants a resource to be."""
+        state = self.states.get(number)
+        if state is None:
+            return Setting()
+        return state.wish if state.held is None else state.held
 
     # --- the upper side tells (UpperInputs) ------------------------------------------------------------------
 

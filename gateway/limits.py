@@ -148,6 +148,14 @@ class LimitBook:
         if ended:
             self.renew()
 
+    def give_back(self, resource: str, watts: float, why: str) -> None:
+        """The newest grant of so much to it came too late."""
+        for grant in reversed(self.grants):
+            if grant.resource == resource and grant.watts == watts:
+                self._remove(grant, why)
+                self.renew()
+                return
+
     def _remove(self, grant: Grant, why: str) -> None:
         self.grants.remove(grant)
         self._journal.remove_grant(grant)

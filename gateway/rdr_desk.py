@@ -44,11 +44,15 @@ class RdrDesk:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._asking: dict[int, asyncio.Task[None]] = {}
+        self._within: dict[int, float] = {}
         self.log: deque[RdrEntry] = deque(maxlen=LOG_LENGTH)
         self.listeners: list[Callable[[RdrEntry], None]] = []
 
-    def asked(self, number: int, watts: float, for_s: float) -> RdrAnswer:
-        """The answer at once: granted, denied with its reason, or pending while the upper side is asked."""
+    def asked(self, number: int, watts: float, for_s: float, within_s: float | None = None) -> RdrAnswer:
+        """The answer at once: granted, denied with its reason, or pending while the upper side is asked.
+
+        ``within_s``: who asks waits no longer than that.
+        """
         engine = self._engine
         state = engine.states.get(number)
         if state is None:
@@ -69,6 +73,8 @@ class RdrDesk:
             if above is None:
                 decision = replace(decision, why=f"{decision.why}; denied: nobody above to ask")
                 return self._settle(request, RdrResult.DENIED, decision)
+            if within_s is not None:
+                self._within[number] = within_s
             self._asking[number] = asyncio.get_running_loop().create_task(self._ask(above, request, decision))
             engine.record(replace(decision, why=f"{decision.why}; {above.name} is asked"))
             return RdrAnswer(RdrResult.PENDING, decision.why)
@@ -108,6 +114,7 @@ class RdrDesk:
             log.debug("RDR of %s: %s", request.resource, err)
         finally:
             self._asking.pop(request.number, None)
+            self._within.pop(request.number, None)
 
     async def _granted(self, above: Upstream, request: RdrRequest) -> tuple[bool, str]:
         """The upper side's word, on disk if it is a grant; what cannot be written is not granted."""
@@ -129,6 +136,7 @@ class RdrDesk:
         """The upper side's word within the deadline; silence is a refusal with that reason."""
         engine = self._engine
         deadline = engine.config.control.ems_answer_s
+        deadline = min(deadline, self._within.get(request.number, deadline))
         asking = asyncio.ensure_future(above.ask_rdr(request.number, request.watts, request.for_s))
         limit = asyncio.ensure_future(engine.clock.sleep(deadline))
         try:
@@ -152,6 +160,15 @@ class RdrDesk:
         state = engine.states.get(request.number)
         latency = state.resource.latency_s if state is not None else 0.0
         engine.reservations.append(Reservation(request.resource, request.watts, now.mono + latency))
+
+    def give_back(self, resource: str, watts: float, why: str) -> None:
+        """What was granted came too late for who asked."""
+        engine = self._engine
+        engine.book.give_back(resource, watts, why)
+        for reservation in engine.reservations:
+            if reservation.resource == resource and reservation.watts == watts:
+                engine.reservations.remove(reservation)
+                return
 
     def _settle(self, request: RdrRequest, result: RdrResult, decision: Decision) -> RdrAnswer:
         engine = self._engine
