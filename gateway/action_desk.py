@@ -9,6 +9,7 @@ from gateway.clock import Instant
 from gateway.control.bookkeeping import after_action
 from gateway.control.effects import setting_power, words
 from gateway.control.power import worst_power
+from gateway.dispatch import UNCONFIRMED
 from gateway.site.command import Command, Source
 from gateway.site.decision import Action, Decision, Kept, Rule
 from gateway.site.picture import ResourceState
@@ -112,6 +113,8 @@ class ActionDesk:
         engine.states[command.number] = left_out
         engine.journal.save_hold(left_out)
         why = f"{command.resource} did not confirm '{command.setting}' after {command.state.value} twice"
+        if command.answer != UNCONFIRMED:
+            why = f"{command.resource} does not take '{command.setting}': it {command.answer}"
         kept = (Kept(command.resource, f"left out for {state.resource.lease_s:.0f} s"),)
         engine.record(Decision(Rule.ALARM, now.wall, engine.power().watts, engine.limit(now), why, kept=kept))
         engine.soon()

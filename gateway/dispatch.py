@@ -22,6 +22,9 @@ log = logging.getLogger("smartema.commands")
 # Sent this often before it counts as failed (wire reference, 5a: sent again, then alarmed).
 TRIES = 2
 
+# The answer of a command that nobody answered.
+UNCONFIRMED = "not confirmed by the device"
+
 
 class CommandStore(Protocol):
     """What the journal keeps of commands."""
@@ -93,6 +96,17 @@ class Dispatcher:
             self.confirmed_count += 1
             self._save(replace(entry.command, state=CommandState.CONFIRMED), self._clock.now().wall)
 
+    def refused(self, number: int, command_id: int, why: str) -> None:
+        """The resource said that it will not: it has failed, and is not sent again."""
+        entry = self._open.get(number)
+        if entry is None or entry.command.id != command_id:
+            return
+        del self._open[number]
+        self.failed_count += 1
+        lost = replace(entry.command, state=CommandState.FAILED, answer=why)
+        self._save(lost, self._clock.now().wall)
+        self._failed(lost)
+
     def forget(self, number: int) -> None:
         """The device is gone; what was on its way is void."""
         entry = self._open.pop(number, None)
@@ -127,7 +141,7 @@ class Dispatcher:
             else:
                 del self._open[number]
                 self.failed_count += 1
-                lost = replace(entry.command, state=CommandState.FAILED, answer="not confirmed by the device")
+                lost = replace(entry.command, state=CommandState.FAILED, answer=UNCONFIRMED)
                 self._save(lost, self._clock.now().wall)
                 self._failed(lost)
 

@@ -57,6 +57,10 @@ class Reporter:
         self.config = config
         self.at_once = False
         self.has_readers = False
+        # EMAs below: each told as a device with every report of its own, or in our sums only; what they generate and
+        # store (W).
+        self.each_ema = True
+        self.below: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
         self._outbox = outbox
         self._states = states
         self._sums = sums
@@ -74,6 +78,9 @@ class Reporter:
         if new is None:
             return
         number = after.resource.number
+        if after.resource.kind is Kind.EMA and self.each_ema:
+            self._report(mono, wall, only={*self._changed, number})
+            return
         if old is not None and (old.on != new.on or old.level != new.level):
             self._notice(NoticeKind.CHANGED, after, wall)
         elif new.power_w is None or abs(new.power_w - self._reported_w.get(number, 0.0)) < self.config.change_w:
@@ -87,12 +94,12 @@ class Reporter:
 
     def connected(self, state: ResourceState, wall: float) -> None:
         """A device came."""
-        if self.has_readers:
+        if self.has_readers and self._shows(state):
             self._notice(NoticeKind.CONNECTED, state, wall)
 
     def disconnected(self, state: ResourceState, wall: float) -> None:
         """A device went."""
-        if self.has_readers:
+        if self.has_readers and self._shows(state):
             self._notice(NoticeKind.DISCONNECTED, state, wall)
 
     def forget(self, number: int) -> None:
@@ -123,16 +130,25 @@ class Reporter:
         lines: tuple[DeviceLine, ...] = ()
         if self.config.explicit:
             chosen = states if only is None else only
-            lines = tuple(device_line(states[n]) for n in sorted(chosen) if n in states and states[n].present)
+            lines = tuple(
+                device_line(states[n])
+                for n in sorted(chosen)
+                if n in states and states[n].present and self._shows(states[n])
+            )
+        generate_w, storage_w = self.below()
         return SiteReport(
             at=wall,
             power_w=power,
             threshold_w=limit,
             margin_w=margin,
-            generate_w=sum_of((Kind.PV,), present),
-            storage_w=sum_of((Kind.ESS,), present),
+            generate_w=sum_of((Kind.PV,), present) + generate_w,
+            storage_w=sum_of((Kind.ESS,), present) + storage_w,
             devices=lines,
         )
+
+    def _shows(self, state: ResourceState) -> bool:
+        """Does it stand in reports by itself."""
+        return self.each_ema or state.resource.kind is not Kind.EMA
 
     def _report(self, mono: float, wall: float, only: set[int] | None) -> None:
         report = self.build(wall, only)
