@@ -11,6 +11,8 @@ from gateway.config.load import examine, read_text
 from gateway.config.model import EMA_NUMBERS, Config, DeviceConfig
 from gateway.errors import OperatorError
 
+COAP_MODES = ("EMS PUSH", "PULL", "OBSERVE", "none")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration, TOML")
@@ -124,10 +126,12 @@ def _summary_lines(config: Config) -> list[str]:
     ]
     for upstream in config.upstream:
         secured = "TLS" if upstream.tls else "no TLS"
-        lines.append(
-            f"  upstream {upstream.name}: {upstream.protocol} {upstream.host}:{upstream.port_used}, {secured}, "
-            f"DR mode {upstream.mode}"
-        )
+        mode = f"DR mode {upstream.mode}"
+        if upstream.protocol == "coap":
+            ours = f"{upstream.bind or config.site_coap.bind}:{upstream.local_port or config.site_coap.port}"
+            mode += f" {COAP_MODES[upstream.mode]}, ours {ours}"
+        reached = f"{upstream.protocol} {upstream.host}:{upstream.port_used}"
+        lines.append(f"  upstream {upstream.name}: {reached}, {secured}, {mode}")
     for what, where in (
         ("site broker", _broker(config)),
         ("site CoAP", _coap(config)),

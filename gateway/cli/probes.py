@@ -1,8 +1,9 @@
-"""What ``smartema setup`` tests before it asks: clock, JSON, and whether a broker takes us."""
+"""What ``smartema setup`` tests before it asks: clock, JSON, and whether a broker or an EMS takes us."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,8 @@ from gateway.config.model import UpstreamConfig
 
 # A broker on the other side of the world answers in less.
 BROKER_S = 5.0
+EMS_S = 5.0
+EMS_PORT = 5683
 REFUSED_CREDENTIALS = (4, 5, 134, 135)
 
 
@@ -111,3 +114,74 @@ def _mqtt_connect(upstream: UpstreamConfig, password: str | None, timeout_s: flo
     if code == 0:
         return BrokerAnswer(True, False, f"{where}: connected")
     return BrokerAnswer(False, code in REFUSED_CREDENTIALS, f"{where}: refused: {words.lower()}")
+
+
+@dataclass(frozen=True, slots=True)
+class EmsAnswer:
+    """What became of a question to an EMS over CoAP, in one line."""
+
+    reached: bool
+    line: str
+
+
+def our_address(host: str) -> str:
+    """The address that this machine speaks to ``host`` from, as far as it can be told without asking anybody."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, EMS_PORT, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(place)  # a datagram socket's connect sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
+def try_ems(upstream: UpstreamConfig, timeout_s: float = EMS_S) -> EmsAnswer:
+    """GET /.well-known/core from the address that we will speak from, sent again like any confirmable message."""
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    where = f"EMS coap://{host}:{upstream.port_used}"
+    try:
+        family, _, _, _, place = socket.getaddrinfo(upstream.host, upstream.port_used, type=socket.SOCK_DGRAM)[0]
+    except OSError:
+        return EmsAnswer(False, f"{where}: no such host; check the name, or give the IP")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as wire:
+            if upstream.bind:
+                wire.bind((upstream.bind, 0))
+            wire.connect(place)
+            answer = _well_known(wire, timeout_s)
+    except ConnectionRefusedError:
+        return EmsAnswer(False, f"{where}: connection refused; does an EMS with --coap run there?")
+    except TimeoutError:
+        return EmsAnswer(False, f"{where}: no answer within {timeout_s:g} s; check IP, port and firewall")
+    except OSError as err:
+        return EmsAnswer(False, f"{where}: {(err.strerror or str(err)).lower()}")
+    code = f"{answer[1] >> 5}.{answer[1] & 0x1F:02}"
+    if code == "4.03":
+        return EmsAnswer(False, f"{where}: refused: {upstream.bind} is not in its list of sources (--coap-sources)")
+    if code != "2.05":
+        return EmsAnswer(False, f"{where}: answers {code} to GET /.well-known/core; is it an EMS?")
+    if b"</Poll>" not in answer and b"1.0b" not in answer:
+        return EmsAnswer(False, f"{where}: a CoAP server, but no EMS: it lists no resource that EMAs speak to")
+    return EmsAnswer(True, f"{where}: answers")
+
+
+def _well_known(wire: socket.socket, timeout_s: float) -> bytes:
+    """The datagram that answers. Raise ``OSError``."""
+    number = os.urandom(2)
+    options = b"\xbb.well-known\x04core"
+    question = b"\x42\x01" + number + number + options
+    began = time.monotonic()
+    due, sendings = began, 0
+    while (now := time.monotonic()) < began + timeout_s:
+        if now >= due:
+            wire.send(question)
+            sendings += 1
+            due = now + timeout_s / 8 * 2**sendings
+        wire.settimeout(max(min(due, began + timeout_s) - time.monotonic(), 0.001))
+        try:
+            answer = wire.recv(2048)
+        except TimeoutError:
+            continue
+        if len(answer) >= 6 and answer[0] & 0xCF == 0x42 and answer[4:6] == number and answer[1] >= 0x40:
+            return answer
+    raise TimeoutError

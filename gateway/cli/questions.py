@@ -6,8 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.cli.answers import absolute, address, address_or_none, host_port, joined, network_of, networks, readable
 from gateway.cli.asking import Asker, choice, watts, whole
 from gateway.cli.probes import try_broker
+from gateway.cli.questions_coap import coap_upstream
 from gateway.config.devices import PIN
 from gateway.config.model import (
     Config,
@@ -18,7 +20,7 @@ from gateway.config.model import (
     SiteCoapConfig,
     UpstreamConfig,
 )
-from gateway.config.places import is_address, is_loopback
+from gateway.config.places import is_loopback
 
 STATE_DIR = "/var/lib/smartema"
 PASSWORD_FILE = "ems.password"  # noqa: S105 - a file's name
@@ -41,14 +43,14 @@ class Dialogue:
 
     def site(self) -> Config:
         """Every question, in the lab's order."""
-        self._protocol()
-        upstream = self._upstream()
+        coap_above = self._protocol() == 2
+        upstream = coap_upstream(self._asker) if coap_above else self._upstream()
         if upstream is not None:
-            self._up_ema()
+            self._up_ema("CoAP" if coap_above else "MQTT")
         ask = self._asker.ask
         number = ask("EMA number, the n of gw/<n>?", "1", whole(1, 99999))
         threshold = ask("Threshold in W (0: none)?", "1000", watts)
-        state_dir = ask("Folder for what must survive?", self._state_dir(), _absolute)
+        state_dir = ask("Folder for what must survive?", self._state_dir(), absolute)
         devices = tuple(self._device(index + 1) for index in range(ask("How many devices?", "0", whole(0, 1000))))
         broker, coap = self._lan(devices, upstream)
         hysteresis = ControlConfig().hysteresis_min_w
@@ -65,19 +67,13 @@ class Dialogue:
             device=devices,
         )
 
-    def _protocol(self) -> None:
-        def parse(text: str) -> int:
-            chosen = whole(1, 2)(text)
-            if chosen == 2:
-                raise ValueError("CoAP to the EMS comes with a later release; choose 1")
-            return chosen
-
-        self._asker.ask("EMA/VEN/VTN Protocol Choice? 1 : MQTT , 2 : CoAP", "1", parse)
+    def _protocol(self) -> int:
+        return self._asker.ask("EMA/VEN/VTN Protocol Choice? 1 : MQTT , 2 : CoAP", "1", whole(1, 2))
 
     def _upstream(self) -> UpstreamConfig | None:
         print("address of the EMS's broker; none: a site without EMS")
         while True:
-            host, port = self._asker.ask("Control for MQTT Broker IP?:", "127.0.0.1", _host_port)
+            host, port = self._asker.ask("Control for MQTT Broker IP?:", "127.0.0.1", host_port(1883))
             if not host:
                 print("no EMS: the site is held under its own threshold")
                 return None
@@ -95,7 +91,7 @@ class Dialogue:
         if tls or not is_loopback(upstream.host):
             tls = self._asker.yes("TLS to the broker?", tls)
         if tls:
-            ca = self._asker.ask("CA certificate file (Enter: the system's)?", "", _readable)
+            ca = self._asker.ask("CA certificate file (Enter: the system's)?", "", readable)
             upstream = replace(upstream, tls=True, ca_file=ca)
         answer = try_broker(upstream)
         print(answer.line)
@@ -119,14 +115,14 @@ class Dialogue:
         self.secrets = [(path, password + "\n")] if password else []
         return password
 
-    def _up_ema(self) -> None:
+    def _up_ema(self, protocol: str) -> None:
         def parse(text: str) -> int:
             chosen = whole(1, 2)(text)
             if chosen == 1:
                 raise ValueError("EMAs below this one come with a later release; choose 2")
             return chosen
 
-        self._asker.ask("MQTT Mode UP EMA 1. O, 2. X : ?", "2", parse)
+        self._asker.ask(f"{protocol} Mode UP EMA 1. O, 2. X : ?", "2", parse)
 
     def _state_dir(self) -> str:
         default = Path(STATE_DIR)
@@ -143,7 +139,7 @@ class Dialogue:
         priority = ask("Priority (the smaller sheds first; -1: the device's own)?", "-1", whole(-1, 99999))
         device = DeviceConfig(number=number, type=kind, link=link, priority=priority)
         if link == "coap":
-            device = replace(device, address=ask("Device IP (Enter: any in our network)?", "", _address_or_none))
+            device = replace(device, address=ask("Device IP (Enter: any in our network)?", "", address_or_none))
         return self._wired(device) if link == "gpio" else device
 
     def _wired(self, device: DeviceConfig) -> DeviceConfig:
@@ -187,74 +183,27 @@ class Dialogue:
         broker, coap = SiteBrokerConfig(), SiteCoapConfig()
         if not links:
             return broker, coap
-        bind = self._asker.ask("This machine's IP in the devices' network?", broker.bind, _address)
+        bind = self._asker.ask("This machine's IP in the devices' network?", broker.bind, address)
         if "mqtt" in links:
             broker = replace(broker, bind=bind)
-            if upstream is not None and is_loopback(upstream.host) and upstream.port_used == broker.port:
+            if _on_our_port(upstream, broker.port):
                 broker = replace(broker, port=SECOND_BROKER_PORT)
                 print(f"the EMS's broker has port 1883 here: ours for the devices is {SECOND_BROKER_PORT}")
         if "coap" in links:
+            # One server for both where both are at one address.
             coap = replace(coap, bind=bind)
+            if upstream is not None and upstream.bind == bind:
+                coap = replace(coap, port=upstream.local_port)
             named = tuple(sorted({device.address for device in devices if device.address}))
             if not is_loopback(bind) or any(not is_loopback(address) for address in named):
-                default = _network_of(bind) if not is_loopback(bind) else ",".join(named)
-                given = self._asker.ask("Who may speak CoAP to us (networks, with commas)?", default, _networks)
-                coap = replace(coap, sources=_with(given, named))
+                default = network_of(bind) if not is_loopback(bind) else ",".join(named)
+                given = self._asker.ask("Who may speak CoAP to us (networks, with commas)?", default, networks)
+                coap = replace(coap, sources=joined(given, named))
         return broker, coap
 
 
-def _with(networks: tuple[str, ...], addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """The networks, and each address that is in none of them."""
-    import ipaddress
-
-    parsed = [ipaddress.ip_network(text, strict=False) for text in networks]
-    outside = [a for a in addresses if not any(ipaddress.ip_address(a) in network for network in parsed)]
-    return (*networks, *outside)
-
-
-def _network_of(address: str) -> str:
-    import ipaddress
-
-    return str(ipaddress.ip_network(f"{address}/{64 if ':' in address else 24}", strict=False))
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    import ipaddress
-
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        for part in parts:
-            ipaddress.ip_network(part, strict=False)
-    except ValueError as err:
-        raise ValueError(f"{err}; write such as 192.168.1.0/24") from None
-    return parts
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    """``host`` or ``host:port``; "none" is no host."""
-    if text.lower() in ("none", "-"):
-        return "", 0
-    host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "1883")
-    if not host or any(char.isspace() or char == "/" for char in host):
-        raise ValueError(f"{text!r}: write an address such as 192.168.1.50, with :port if it is not 1883, or none")
-    return host, whole(1, 65535)(port)
-
-
-def _address(text: str) -> str:
-    if not is_address(text):
-        raise ValueError(f"{text!r}: write an IP address such as 192.168.1.1")
-    return text
-
-
-def _address_or_none(text: str) -> str:
-    return _address(text) if text else ""
-
-
-def _readable(text: str) -> str:
-    if text and not os.path.isfile(text):
-        raise ValueError(f"{text}: no such file")
-    return os.path.abspath(text) if text else ""
-
-
-def _absolute(text: str) -> str:
-    return os.path.abspath(os.path.expanduser(text))
+def _on_our_port(upstream: UpstreamConfig | None, port: int) -> bool:
+    """Is the EMS's broker on this machine, where our own for the devices would listen."""
+    if upstream is None or upstream.protocol != "mqtt":
+        return False
+    return is_loopback(upstream.host) and upstream.port_used == port

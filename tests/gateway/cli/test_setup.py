@@ -27,7 +27,7 @@ def answers(*lines: object) -> str:
 
 
 def test_the_words_of_the_lab(tmp_path: Path) -> None:
-    done = smartema("setup", "--output", tmp_path / "g.toml", stdin=answers("2", "1", "none"))
+    done = smartema("setup", "--output", tmp_path / "g.toml", stdin=answers("3", "1", "none"))
     assert done.returncode == 0
     assert re.search(
         r"^===OpenWrt TIME TEST===\nCurrent day:\d{8}, Current time:\d{4}\n"
@@ -35,7 +35,7 @@ def test_the_words_of_the_lab(tmp_path: Path) -> None:
         r"EMA/VEN/VTN Protocol Choice\? 1 : MQTT , 2 : CoAP ",
         done.stdout,
     )
-    assert "CoAP to the EMS comes with a later release; choose 1" in done.stdout
+    assert "'3': write a whole number from 1 to 2" in done.stdout
     assert "Control for MQTT Broker IP?:" in done.stdout
     assert f"UP EMA: smartema run -c {tmp_path}/g.toml" in done.stdout
     assert load(tmp_path / "g.toml").upstream == ()
