@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
-from gateway.config.model import Config, UpstreamConfig
+from gateway.config.model import Config, EmaBelowConfig, UpstreamConfig
 from gateway.field.base import FieldAdapter
 from gateway.journal import Journal
 from gateway.upstream.base import Upstream
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from gateway.engine import Engine
     from gateway.field.broker import SiteBroker
     from gateway.transport.coap_shared import CoapHub
+    from gateway.transport.mqtt import MqttSettings
     from hardware.gpio import Pins
 
-LINKS = ("mqtt", "coap", "gpio")
+LINKS = ("mqtt", "coap", "gpio", "emas")
 
 
 @dataclass(slots=True)
@@ -61,14 +62,21 @@ def secret(path: str) -> str | None:
 
 
 def site_broker(config: Config, parts: Parts) -> SiteBroker | None:
-    """Our own mosquitto, checked; None where no device needs one or a broker is named. Raise ``OperatorError``."""
-    if config.site_broker.host or not config.reached_over("mqtt"):
+    """Our own mosquitto, checked; None where nobody needs one or a broker is named. Raise ``OperatorError``."""
+    if config.site_broker.host or not config.needs_broker:
         return None
     from gateway.field.broker import SiteBroker
 
-    broker = SiteBroker(config.site_broker, config.device, parts.state_dir, parts.clock, parts.rng)
+    broker = SiteBroker(
+        config.site_broker, config.device, parts.state_dir, parts.clock, parts.rng, emas=emas_on_broker(config)
+    )
     broker.check()
     return broker
+
+
+def emas_on_broker(config: Config) -> tuple[EmaBelowConfig, ...]:
+    """EMAs below that have an account on our own broker."""
+    return config.ema_below if config.emas_below.mqtt else ()
 
 
 def links_of(config: Config) -> set[str]:
@@ -78,29 +86,38 @@ def links_of(config: Config) -> set[str]:
 
 def field_adapters(config: Config, parts: Parts, only: Sequence[str] = LINKS) -> list[FieldAdapter]:
     """The adapters that some ``[[device]]`` needs. Raise ``OperatorError`` for what is missing on this machine."""
-    makers: dict[str, Callable[[Config, Parts], FieldAdapter]] = {"mqtt": _mqtt, "coap": _coap, "gpio": _gpio}
+    makers: dict[str, Callable[[Config, Parts], FieldAdapter]] = {
+        "mqtt": _mqtt,
+        "coap": _coap,
+        "gpio": _gpio,
+        "emas": _emas,
+    }
     wanted = links_of(config)
     return [makers[link](config, parts) for link in LINKS if link in only and link in wanted]
 
 
-def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
-    from gateway.field.devices_mqtt import MqttDevices
+def _site_session(config: Config, parts: Parts) -> MqttSettings:
+    """How we log in at the site's broker."""
     from gateway.transport.mqtt import MqttSettings, Tls
 
     if parts.broker is not None:
-        settings = parts.broker.settings()
-    else:
-        table = config.site_broker
-        tls = None
-        if table.ca_file or table.cert_file:
-            tls = Tls(_path(table.ca_file), _path(table.cert_file), _path(table.key_file))
-        settings = MqttSettings(
-            table.host, table.port, username=table.username or None, password=secret(table.password_file), tls=tls
-        )
+        return parts.broker.settings()
+    table = config.site_broker
+    tls = None
+    if table.ca_file or table.cert_file:
+        tls = Tls(_path(table.ca_file), _path(table.cert_file), _path(table.key_file))
+    return MqttSettings(
+        table.host, table.port, username=table.username or None, password=secret(table.password_file), tls=tls
+    )
+
+
+def _mqtt(config: Config, parts: Parts) -> FieldAdapter:
+    from gateway.field.devices_mqtt import MqttDevices
+
     return MqttDevices(
         config.ema.name,
         parts.journal.boot,
-        settings,
+        _site_session(config, parts),
         config.device,
         config.control,
         parts.engine,
@@ -129,6 +146,28 @@ def _gpio(config: Config, parts: Parts) -> FieldAdapter:
     from gateway.field.gpio import GpioDevices
 
     return GpioDevices(config.device, config.control, parts.engine, parts.clock, parts.plants, pins=parts.pins)
+
+
+def _emas(config: Config, parts: Parts) -> FieldAdapter:
+    from gateway.field.emas_below import EmasBelow
+
+    table, name = config.emas_below, config.ema.name
+    emas = EmasBelow(table, config.ema_below, config.control, parts.engine, parts.journal, parts.clock)
+    if table.mqtt:
+        from gateway.field.emas_below_mqtt import MqttHead
+
+        ready = parts.broker.ready if parts.broker is not None else None
+        session = _site_session(config, parts)
+        emas.add(MqttHead(name, table, session, emas.admits, emas.happened, parts.clock, parts.rng, ready))
+    if table.coap:
+        from gateway.field.emas_below_coap import CoapHead
+
+        address = (table.bind or config.site_coap.bind, table.port or config.site_coap.port)
+        head = CoapHead(name, table, address, parts.coap_hub(), emas.admits, emas.happened)
+        emas.add(head)
+        emas.opened = head.opened
+    parts.engine.reporter.below = emas.roll.sums
+    return emas
 
 
 def upstream_part(table: UpstreamConfig, config: Config, parts: Parts) -> Upstream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from gateway.assembly import LINKS, field_adapters, links_of, site_broker, upstream_part
+from gateway.assembly import LINKS, emas_on_broker, field_adapters, links_of, site_broker, upstream_part
 from gateway.config.model import Config, ControlConfig
 from gateway.errors import OperatorError
 from gateway.running import Running
@@ -13,9 +13,11 @@ from gateway.running import Running
 if TYPE_CHECKING:
     from gateway.field.devices_coap import CoapDevices
     from gateway.field.devices_mqtt import MqttDevices
+    from gateway.field.emas_below import EmasBelow
     from gateway.field.gpio import GpioDevices
 
     Renewable = MqttDevices | CoapDevices | GpioDevices
+    Told = Renewable | EmasBelow
 
 
 class Renewal:
@@ -38,7 +40,7 @@ class Renewal:
         wanted = links_of(new)
         # Told is an adapter that goes on; all others of these are ended, and made anew where they are wanted.
         self._told = [
-            cast("Renewable", runs[link])
+            cast("Told", runs[link])
             for link in changed
             if link in runs and link in wanted and _table(old, link) == _table(new, link)
         ]
@@ -48,7 +50,7 @@ class Renewal:
             c.name: upstream_part(c, new, running.parts) for c in new.upstream if c not in running.upstream_configs
         }
         self._broker = running.parts.broker
-        if "mqtt" in changed:
+        if "mqtt" in changed or "emas" in changed:
             fresh = site_broker(new, running.parts)
             if fresh is None or self._broker is None or old.site_broker != new.site_broker:
                 self._broker = fresh
@@ -63,22 +65,29 @@ class Renewal:
         # Pins come first: only there something may still be missing, and then all stays as it was.
         self._tell("gpio")
         broker = running.parts.broker
-        if broker is not None and broker is self._broker and _devices(old, "mqtt") != _devices(new, "mqtt"):
-            broker.reload(new.device)
+        if broker is not None and broker is self._broker and _accounts(old) != _accounts(new):
+            broker.reload(new.device, emas_on_broker(new))
         for ended in self._ended:
             await running.end_field(ended)
         if broker is not self._broker:
             await running.supervisor.stop("site broker")
             running.start_broker(self._broker)
-        for number in {d.number for d in old.device} - {d.number for d in new.device}:
+        for number in set(old.named) - set(new.named):
             running.parts.engine.forget(number, "taken out of the configuration")
-        self._tell("mqtt", "coap")
+        self._tell("mqtt", "coap", "emas")
         running.start_field(self._adapters)
 
     def _tell(self, *links: str) -> None:
         for adapter in self._told:
             if adapter.name in links:
-                adapter.configure(self._new.device, self._new.control)
+                self._configure(adapter)
+
+    def _configure(self, adapter: Told) -> None:
+        new = self._new
+        if adapter.name == "emas":
+            cast("EmasBelow", adapter).configure(new.emas_below, new.ema_below, new.control)
+        else:
+            cast("Renewable", adapter).configure(new.device, new.control)
 
     async def upstreams(self) -> None:
         """End what is no longer so, start what is new."""
@@ -96,12 +105,24 @@ class Renewal:
 
 def _table(config: Config, link: str) -> object:
     """An adapter's own table."""
+    if link == "emas":
+        table = config.emas_below
+        here = config.site_broker if table.mqtt else None, config.site_coap if table.coap else None
+        return table.mqtt, table.coap, table.bind, table.port, table.sources, table.timezone, table.poll_s, here
     return {"mqtt": config.site_broker, "coap": config.site_coap}.get(link)
 
 
 def _devices(config: Config, link: str) -> object:
     """What an adapter's devices are made of."""
+    if link == "emas":
+        control = config.control
+        return config.ema_below, config.emas_below, control.lease_s, control.stale_after_s
     return tuple(d for d in config.device if d.link == link), _of_devices(config.control)
+
+
+def _accounts(config: Config) -> object:
+    """What our own broker's accounts are made of."""
+    return _devices(config, "mqtt"), emas_on_broker(config)
 
 
 def _of_devices(control: ControlConfig) -> tuple[float, ...]:

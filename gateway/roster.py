@@ -38,7 +38,7 @@ class Roster:
     def take_up(self, now: Instant) -> None:
         """The devices of the journal: not there until they are heard, but known."""
         engine = self._engine
-        configured = {(d.number, d.link) for d in engine.config.device}
+        configured = set(engine.config.named.items())
         for saved in engine.journal.devices():
             stranger = (saved.resource.number, saved.link) not in configured
             if stranger and not engine.config.open_to_strangers(saved.link):
@@ -157,9 +157,9 @@ class Roster:
         """Where strangers may come, their numbers must not fill the memory: the oldest that left is forgotten."""
         engine = self._engine
         most_strangers = max(MOST_STRANGERS, engine.config.most_guests)
-        if len(engine.states) < len(engine.config.device) + most_strangers:
+        configured = engine.config.named
+        if len(engine.states) < len(configured) + most_strangers:
             return
-        configured = {device.number for device in engine.config.device}
         for number, state in engine.states.items():
             if not state.present and number not in configured:
                 self.forget(number, "others came")

@@ -95,7 +95,12 @@ class Verbs:
         for device in self._daemon.config.device:
             if device.number not in states:
                 states[device.number] = ResourceState(describe(device, self._daemon.config.control, None), False)
-        links = {device.number: device.link for device in self._daemon.config.device}
+        for ema in self._daemon.config.ema_below if self._daemon.config.serves_emas else ():
+            if ema.resource not in states:
+                from gateway.field.emas_below_roll import describe_ema
+
+                states[ema.resource] = ResourceState(describe_ema(ema, self._daemon.config.control), False)
+        links = self._daemon.config.named
         shown = [self._device(states[number], mono) for number in sorted(states)]
         return [{**line, "link": line["link"] or links.get(line["number"])} for line in shown]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.cli.menu_virtual import virtual
-from gateway.cli.status import device_lines, event_lines, power_lines, upstream_lines
+from gateway.cli.status import device_lines, ema_lines, event_lines, power_lines, upstream_lines
 from gateway.errors import OperatorError, SmartemaError
 
 Daemon = Callable[[dict[str, Any]], Any]
@@ -201,6 +201,9 @@ def _information(daemon: Daemon, values: list[str]) -> Done:
     told = "not told by any upstream" if price is None else str(price)
     lines = ["Power", *("  " + line for line in power_lines(status))]
     lines += ["Price", f"  {told}", "Devices", *("  " + line for line in device_lines(status))]
+    below = ema_lines(status)
+    if below:
+        lines += ["EMAs below", *("  " + line for line in below)]
     lines += ["Algorithm", f"  {status['algorithm']}"]
     lines += ["Events", *("  " + line for line in event_lines(status) or ["none"])]
     lines += ["Upstream", *("  " + line for line in upstream_lines(status) or ["none is configured"])]

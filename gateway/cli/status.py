@@ -28,7 +28,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         f"{status['connection']}   algorithm {status['algorithm']}",
         *power_lines(status),
     ]
-    for part in (upstream_lines(status), event_lines(status), device_lines(status)):
+    for part in (upstream_lines(status), event_lines(status), device_lines(status), ema_lines(status)):
         if part:
             lines += ["", *part]
     return lines
@@ -83,6 +83,32 @@ def device_lines(status: dict[str, Any]) -> list[str]:
     ]
     head = ("device", "no", "kind", "link", "prio", "state", "power", "more", "held to", "age")
     return table(head, rows, right=("no", "prio", "power", "age")) if rows else ["no devices yet"]
+
+
+def ema_lines(status: dict[str, Any]) -> list[str]:
+    """One row an EMA below that was heard of; nothing where none is served."""
+    below: dict[str, Any] | None = next((part for part in status.get("field", ()) if part["name"] == "emas"), None)
+    if below is None:
+        return []
+    rows = [
+        (
+            ema["name"],
+            ema["link"] or UNKNOWN,
+            "here" if ema["here"] else "gone",
+            watts(ema["power_w"]),
+            watts(ema["threshold_w"]),
+            watts(ema["margin_w"]),
+            watts(ema["limit_w"]) if ema["limit_w"] is not None else "free",
+            {"in": "takes it", "out": "refuses it", None: ""}[ema["opt"]],
+            watts(ema["granted_w"]) if ema["granted_w"] else "",
+            watts(ema["most_w"]) if ema["most_w"] else UNKNOWN,
+            span(ema["heard_s"]),
+        )
+        for ema in below["emas"]
+    ]
+    head = ("EMA below", "link", "state", "power", "its limit", "margin", "told", "opt", "granted", "at most", "heard")
+    right = ("power", "its limit", "margin", "told", "granted", "at most", "heard")
+    return table(head, rows, right=right) if rows else ["no EMA below was heard of yet"]
 
 
 def upstream_lines(status: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.clock import Clock
-from gateway.config.model import DeviceConfig, SiteBrokerConfig
+from gateway.config.model import DeviceConfig, EmaBelowConfig, SiteBrokerConfig
 from gateway.errors import OperatorError
 from gateway.field import broker_files as files
 from gateway.field.broker_process import BrokerProcess
@@ -64,7 +64,8 @@ def connect_host(bind: str) -> str:
 
 
 class SiteBroker:
-    """Our own mosquitto for the devices. Cannot do: websockets, bridges, a port shared with another broker.
+    """Our own mosquitto for the devices, and for ``emas`` below us. Cannot do: websockets, bridges, a port shared with
+    another broker.
 
     ``check`` finds mistakes of the operator before anything runs; ``settings`` is how the EMA logs in;
     ``run`` serves until cancelled.
@@ -80,11 +81,13 @@ class SiteBroker:
         token: Callable[[], str] = files.new_password,
         logger: logging.Logger | None = None,
         program: str | None = None,
+        emas: Sequence[EmaBelowConfig] = (),
     ) -> None:
         self.config = config
         self.starts = 0
         self.ready = asyncio.Event()
         self._devices = tuple(d for d in devices if d.link == "mqtt")
+        self._emas = tuple(emas)
         self._state_dir = state_dir
         self._directory = state_dir / "broker"
         self._clock = clock
@@ -139,10 +142,14 @@ class SiteBroker:
         for device in self._devices:
             secret = files.device_password(device, self._state_dir, self._token)
             accounts.append((files.device_account(device.number), secret))
+        for ema in self._emas:
+            accounts.append((files.ema_account(ema.number), files.ema_password(ema, self._state_dir, self._token)))
         if config.open and not config.anonymous:
             accounts.append((files.GUEST_ACCOUNT, files.guest_password(self._state_dir, self._token)))
         made["passwords"] = files.password_file(accounts, digest)
-        made["acl"] = files.generate_site_acl([d.number for d in self._devices], config.anonymous, config.open)
+        made["acl"] = files.generate_site_acl(
+            [d.number for d in self._devices], config.anonymous, config.open, [e.number for e in self._emas]
+        )
         self._made = made
 
     def prepare(self) -> None:
@@ -204,14 +211,14 @@ class SiteBroker:
             lines.append("user root")
         return "\n".join(lines) + "\n"
 
-    def reload(self, devices: Sequence[DeviceConfig]) -> None:
-        """Take other devices, dropping no link that did not change. Raise ``OperatorError``: the old ones stay."""
-        before = self._devices
-        self._devices = tuple(d for d in devices if d.link == "mqtt")
+    def reload(self, devices: Sequence[DeviceConfig], emas: Sequence[EmaBelowConfig] = ()) -> None:
+        """Take other devices and EMAs, dropping no link that did not change. Raise ``OperatorError``: the old stay."""
+        before = self._devices, self._emas
+        self._devices, self._emas = tuple(d for d in devices if d.link == "mqtt"), tuple(emas)
         try:
             self.prepare()
         except OperatorError:
-            self._devices = before
+            self._devices, self._emas = before
             raise
         self._process.hangup()
 
@@ -269,5 +276,5 @@ class SiteBroker:
             "running": self.ready.is_set(),
             "starts": self.starts,
             "tls": bool(self.config.cert_file),
-            "accounts": len(self._devices),
+            "accounts": len(self._devices) + len(self._emas),
         }

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gateway.config.model import DeviceConfig
+from gateway.config.model import DeviceConfig, EmaBelowConfig
 from gateway.errors import OperatorError
 
 EMA_ACCOUNT = "ema"
@@ -96,6 +96,13 @@ def guest_password(state_dir: Path, token: Callable[[], str] = new_password) -> 
     return _kept_password(state_dir / "device-passwords" / GUEST_ACCOUNT, token)
 
 
+def ema_password(ema: EmaBelowConfig, state_dir: Path, token: Callable[[], str] = new_password) -> str:
+    """The password of an EMA below; made and kept likewise where none is configured. Raise ``OperatorError``."""
+    if ema.password_file:
+        return read_secret(Path(ema.password_file))
+    return _kept_password(state_dir / "ema-passwords" / ema_account(ema.number), token)
+
+
 def _kept_password(path: Path, token: Callable[[], str]) -> str:
     if not path.exists():
         private_directory(path.parent)
@@ -123,9 +130,11 @@ def password_file(accounts: Iterable[tuple[str, str]], hashed: bool = True) -> s
     return "".join(line + "\n" for line in lines)
 
 
-def generate_site_acl(numbers: Sequence[int], anonymous: bool = False, guests: bool = False) -> str:
+def generate_site_acl(
+    numbers: Sequence[int], anonymous: bool = False, guests: bool = False, emas: Sequence[int] = ()
+) -> str:
     """Topic rights on the site broker: each device its own topics, the EMA all (wire reference, 5a); ``guests`` those
-    that are no configured device's."""
+    that are no configured device's; ``emas`` below us those that an EMA has on an EMS's broker."""
     parts = ["topic readwrite #\n"] if anonymous else []
     if guests and not anonymous:
         taken = [f"topic deny {topic}/{number}\n" for number in numbers for topic in ("status", "rdr", "dev")]
@@ -142,6 +151,7 @@ def generate_site_acl(numbers: Sequence[int], anonymous: bool = False, guests: b
             "topic read hello\n"
             f"topic read dev/{number}\n"
         )
+    parts += [_ema_rights(number) for number in emas]
     return "\n".join(parts)
 
 
@@ -149,10 +159,13 @@ def generate_ems_acl(ema_numbers: Iterable[int]) -> str:
     """Topic rights on the EMS's broker: only the EMS writes ``gw/#``; an EMA reads its own and what goes to all."""
     parts = [f"user {EMS_ACCOUNT}\ntopic write gw/#\ntopic read EMS/#\n"]
     for number in ema_numbers:
-        parts.append(
-            f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n"
-        )
+        parts.append(_ema_rights(number))
     return "\n".join(parts)
+
+
+def _ema_rights(number: int) -> str:
+    """Of an EMA where its upper side is: it reads its own and what goes to all."""
+    return f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n"
 
 
 def write_ems_files(
