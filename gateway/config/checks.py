@@ -22,6 +22,7 @@ def cross_check(config: Config, notes: Notes) -> None:
     _control(config, notes)
     for index, upstream in enumerate(config.upstream):
         _upstream(upstream, ("upstream", index), notes)
+        _upstream_emap1b(config, upstream, ("upstream", index), notes)
     _no_two(config, notes)
     _site_broker(config, notes)
     _site_coap(config, notes)
@@ -107,6 +108,23 @@ def _upstream_coap(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
             notes.wrong((*at, name), 'belongs to protocol = "coap"')
     if upstream.bind:
         host_name(upstream.bind, (*at, "bind"), notes)
+
+
+def _upstream_emap1b(config: Config, upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
+    """Names of the profile are parts of topics, and an EMA's says its number."""
+    if upstream.profile != "emap1b":
+        if upstream.ems_name != UpstreamConfig(host="").ems_name:
+            notes.wrong((*at, "ems_name"), 'belongs to profile = "emap1b"', (*at, "profile"))
+        return
+    from gateway.links.emap1b.messages import is_name, number_in
+
+    rule = "up to 64 letters, digits, _ - or ."
+    if not is_name(upstream.ems_name):
+        notes.wrong((*at, "ems_name"), f'"{upstream.ems_name}" is no name of profile emap1b; write {rule}')
+    ema = config.ema
+    if number_in(ema.ven) != ema.number:
+        text = f'"{ema.ven}" cannot be the SrcEMA of EMA {ema.number} in profile emap1b; write {rule} that end in '
+        notes.wrong(("ema", "ven_id"), f"{text}its number, such as MIR_VEN{ema.number}", (*at, "profile"))
 
 
 def _no_two(config: Config, notes: Notes) -> None:

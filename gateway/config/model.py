@@ -111,6 +111,7 @@ class UpstreamConfig:
     name: str = key("ems", "how log, menu and `why` call it")
     protocol: str = key("mqtt", "how it is reached", choices=("mqtt", "coap"))
     profile: str = key("mir2017", "the message profile: the lab's of 2017, or EMAP 1.0b", choices=("mir2017", "emap1b"))
+    ems_name: str = key("MIR_EMS", "emap1b: the EMS's name on the wire; an upper EMA's: its ven_id")
     host: str = key(REQUIRED, "address of the EMS's broker; coap: of the EMS itself")
     port: int = key(
         0, "its port; 0: the protocol's own (MQTT 1883, with TLS 8883, CoAP 5683)", least=1, most=65535, unset=0
@@ -244,7 +245,7 @@ class NegotiationConfig:
     lend: bool = key(True, "lend what is free")
     borrow: str = key(
         "rdr",
-        "when to borrow: when a device asks its power back and nobody else grants it, or also whenever something is shed",
+        "when to borrow: when a device asks its power back and nobody else grants it, or also when something is shed",
         choices=("rdr", "shed"),
     )
     ask: int = key(-1, "lend from this price on; -1: from the initial price", "a kWh", least=0, unset=-1)

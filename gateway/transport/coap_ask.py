@@ -1,5 +1,5 @@
-"""Questions over CoAP as the lab's EMAs put them: text/plain, no token while one is under way, blocks where a
-message outgrows a datagram, confirmable or not."""
+"""Questions over CoAP as the lab's EMAs put them: text/plain unless said otherwise, no token while one is under way,
+blocks where a message outgrows a datagram, confirmable or not."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ async def ask(
     payload: bytes,
     seconds: float,
     confirmable: bool = True,
+    content_format: int = TEXT,
 ) -> Any:
     """PUT and its answer, whatever its code. ``to``: the address of a message before, else "host:port".
 
     ``seconds`` are the machine's. Raise ``TransientError`` when no answer comes in that time.
     """
     tuning = _Confirmable(seconds) if confirmable else _Once()
-    message = aiocoap.Message(code=aiocoap.PUT, payload=payload, content_format=TEXT, transport_tuning=tuning)
+    message = aiocoap.Message(code=aiocoap.PUT, payload=payload, content_format=content_format, transport_tuning=tuning)
     if isinstance(to, str):
         message.set_request_uri(f"coap://{to}/{path}", set_uri_host=False)
     else:

@@ -1,4 +1,4 @@
-"""An EMS's session over CoAP (wire reference, section 3): PUT on everything, events pushed, pulled or observed.
+"""An EMS's session over CoAP (wire reference, sections 3 and 8): PUT on everything, events pushed, pulled or observed.
 
 Cannot do: notice by itself that the EMS is gone; the session's deadlines do. An observation that the EMS forgot (it
 was restarted) is renewed within ``RENEW_S``, and at once when an answer comes after one was missing.
@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from gateway.transport.coap import GuardedSite, Sources, host_port  # isort: skip
 import aiocoap
@@ -23,11 +24,9 @@ from gateway.config.model import UpstreamConfig
 from gateway.errors import TransientError
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import ClientOutput, SessionUp
-from gateway.links.mir2017.coap import messages as coap
-from gateway.links.mir2017.coap.client import Client
-from gateway.transport.coap_ask import ask, short_tokens
+from gateway.transport.coap_ask import TEXT, ask, short_tokens
 from gateway.transport.coap_shared import CoapHub, Lease
-from gateway.upstream.carrier import Hooks
+from gateway.upstream.carrier import Hooks, UpperClient
 
 OBSERVE, NONE = 2, 3
 # The machine's seconds: an EMS answers within milliseconds, after its commit.
@@ -36,6 +35,35 @@ RENEW_S = 30.0
 AGAIN_S = 2.0
 MOST_WAITING = 64
 LARGEST_REQUEST = 4096
+# The first answer to an observation, in both profiles; each one after it is an event.
+INITIAL = b"Initial_Success"
+
+
+class CoapClient(UpperClient, Protocol):
+    """What a client over CoAP hears beside. None of it raises."""
+
+    @property
+    def observes(self) -> str:
+        """What to observe on the EMS."""
+
+    def answered(self, ask: wire.Send, body: bytes, failure: str = "") -> list[ClientOutput]:
+        """The answer to one question; ``failure``: the words of a code other than 2.xx."""
+
+    def requested(self, path: str, body: bytes) -> tuple[bool, list[ClientOutput]]:
+        """The EMS PUTs. (is there such a resource and was its body right, what happened)."""
+
+    def notified(self, body: bytes) -> list[ClientOutput]:
+        """One notification."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the EMS writes to us: ``paths``, and all below ``tree`` (empty: nothing). ``content_format`` of what we
+    write to it."""
+
+    paths: tuple[str, ...]
+    tree: str = ""
+    content_format: int = TEXT
 
 
 class CoapCarrier:
@@ -44,7 +72,8 @@ class CoapCarrier:
     def __init__(
         self,
         config: UpstreamConfig,
-        client: Client,
+        client: CoapClient,
+        served: Served,
         hub: CoapHub,
         serve: tuple[str, int],
         clock: Clock,
@@ -55,6 +84,7 @@ class CoapCarrier:
         self.oversized = 0
         self._config = config
         self._client = client
+        self._served = served
         self._hub = hub
         self._serve = serve
         self._clock = clock
@@ -82,10 +112,10 @@ class CoapCarrier:
     async def run(self) -> None:
         """Serve and ask until cancelled. Raise ``OperatorError`` when our own address is taken."""
         site = GuardedSite(await self._sources())
-        for path in (coap.Down.PUSHED_EVENT, coap.Down.THRESHOLD):
-            if path is not coap.Down.PUSHED_EVENT or self._config.mode != NONE:
-                site.add_resource([str(path)], _Written(self, str(path)))
-        site.add_resource(["gw", str(self._client.ema)], _Tree(self, f"gw/{self._client.ema}"))
+        for path in self._served.paths:
+            site.add_resource(path.split("/"), _Written(self, path))
+        if self._served.tree:
+            site.add_resource(self._served.tree.split("/"), _Tree(self, self._served.tree))
         self._lease = await self._hub.open(site, *self._serve)
         short_tokens(self._lease.context)
         try:
@@ -126,14 +156,16 @@ class CoapCarrier:
         """Ask and wait for the answer. Raise ``TransientError`` when there is none."""
         if self._lease is None:
             raise TransientError(f"CoAP {self.address}: no socket")
-        await ask(self._lease.context, self.address, send.topic, send.body, ANSWER_S, self._config.confirmable)
+        await self._ask(self._lease, send)
+
+    async def _ask(self, lease: Lease, send: wire.Send) -> Any:
+        how = self._config.confirmable, self._served.content_format
+        return await ask(lease.context, self.address, send.topic, send.body, ANSWER_S, *how)
 
     async def _post(self, send: wire.Send) -> None:
         assert self._lease is not None
         try:
-            answer = await ask(
-                self._lease.context, self.address, send.topic, send.body, ANSWER_S, self._config.confirmable
-            )
+            answer = await self._ask(self._lease, send)
         except TransientError as err:
             self._missing = True
             self._log.debug("%s", err)
@@ -199,7 +231,7 @@ class CoapCarrier:
                 request.observation.cancel()
 
     def _notified(self, message: Any) -> None:
-        if message.payload != coap.INITIAL:
+        if message.payload != INITIAL:
             self.observed += 1
         self._take(self._client.notified(message.payload))
 
@@ -222,4 +254,4 @@ class _Written(aiocoap.resource.Resource):
 
 
 class _Tree(_Written, PathCapable):
-    """``gw/<n>`` and all below it: one for every device that may come."""
+    """A path and all below it: one for every device that may come."""

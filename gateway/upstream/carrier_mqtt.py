@@ -1,4 +1,4 @@
-"""An EMS's session over its MQTT broker: topics and QoS as the profile says them."""
+"""An EMS's session over its MQTT broker: topics, last will and QoS as the profile's client says them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from gateway.clock import Clock
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client import ClientOutput
 from gateway.transport.mqtt import MqttLink, MqttSettings
-from gateway.upstream.carrier import Hooks
+from gateway.upstream.carrier import Hooks, UpperClient
 
 GOODBYE_S = 0.9
 
 
-class MqttClient(Protocol):
-    """What a client over MQTT hears."""
+class MqttClient(UpperClient, Protocol):
+    """What a client over MQTT hears beside."""
+
+    @property
+    def will(self) -> wire.Send:
+        """The last will."""
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """What it listens to."""
 
     def received(self, topic: str, body: bytes) -> list[ClientOutput]:
         """One message. Never raises."""

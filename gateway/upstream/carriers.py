@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.clock import Clock
 from gateway.config.model import EmaConfig, UpstreamConfig
@@ -15,7 +15,12 @@ from gateway.links.mir2017 import messages as wire
 from gateway.upstream.carrier import Carrier, Hooks, UpperClient
 
 if TYPE_CHECKING:
+    from gateway.links.emap1b.client import Client as Emap1bClient
     from gateway.transport.coap_shared import CoapHub
+    from gateway.upstream.carrier_coap import CoapClient, Served
+    from gateway.upstream.carrier_mqtt import MqttClient
+
+E = TypeVar("E", bound="Emap1bClient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Ways:
     coap: tuple[str, int] = ("127.0.0.1", 5683)
 
 
-def carrier_of(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> tuple[UpperClient, Callable[[Hooks], Carrier]]:
+def carrier_of(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
     """Raise ``OperatorError`` for what cannot be had."""
     maker = _MAKERS.get((config.protocol, config.profile))
     if maker is None:
@@ -38,27 +43,74 @@ def carrier_of(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> tuple[Uppe
     return maker(config, ema, ways)
 
 
-def _mqtt(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> tuple[UpperClient, Callable[[Hooks], Carrier]]:
+Made = tuple[UpperClient, Callable[[Hooks], Carrier]]
+
+
+def _mqtt(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
     from gateway.links.mir2017.client import Client
+
+    return _over_mqtt(Client(ema.number, ema.ven, wire.zone_named(config.timezone)), config, ema, ways)
+
+
+def _mqtt_emap1b(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
+    from gateway.links.emap1b.client import Client
+
+    return _over_mqtt(_emap1b(Client, config, ema, ways), config, ema, ways)
+
+
+def _over_mqtt(client: MqttClient, config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
     from gateway.upstream.carrier_mqtt import MqttCarrier
     from gateway.upstream.ems_translate import settings_of
 
-    client = Client(ema.number, ema.ven, wire.zone_named(config.timezone))
-    settings = settings_of(config, ema, ways.password)
+    settings = settings_of(config, ema, ways.password, client.will, client.subscriptions)
     return client, lambda hooks: MqttCarrier(settings, client, ways.clock, ways.rng, hooks, ways.logger)
 
 
-def _coap(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> tuple[UpperClient, Callable[[Hooks], Carrier]]:
+def _coap(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
     from gateway.links.mir2017.coap.client import Client
+    from gateway.links.mir2017.coap.messages import Down
+    from gateway.upstream.carrier_coap import NONE, Served
+
+    client = Client(ema.number, ema.ven_id, wire.zone_named(config.timezone))
+    events = () if config.mode == NONE else (str(Down.PUSHED_EVENT),)
+    return _over_coap(client, Served((*events, str(Down.THRESHOLD)), f"gw/{ema.number}"), config, ways)
+
+
+def _coap_emap1b(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
+    from gateway.links.emap1b.coap import CoapClient
+    from gateway.links.emap1b.messages import CONTENT_FORMAT
+    from gateway.upstream.carrier_coap import NONE, Served
+
+    client = _emap1b(CoapClient, config, ema, ways)
+    events = () if config.mode == NONE else client.serves
+    return _over_coap(client, Served(events, "", CONTENT_FORMAT), config, ways)
+
+
+def _over_coap(client: CoapClient, served: Served, config: UpstreamConfig, ways: Ways) -> Made:
     from gateway.transport.coap_shared import CoapHub
     from gateway.upstream.carrier_coap import CoapCarrier
 
-    client = Client(ema.number, ema.ven_id, wire.zone_named(config.timezone))
     hub = ways.hub or CoapHub()
-    serve = (config.bind or ways.coap[0], config.local_port or ways.coap[1])
-    return client, lambda hooks: CoapCarrier(config, client, hub, serve, ways.clock, hooks, ways.logger)
+    where = (config.bind or ways.coap[0], config.local_port or ways.coap[1])
+    return client, lambda hooks: CoapCarrier(config, client, served, hub, where, ways.clock, hooks, ways.logger)
 
 
-_MAKERS: dict[
-    tuple[str, str], Callable[[UpstreamConfig, EmaConfig, Ways], tuple[UpperClient, Callable[[Hooks], Carrier]]]
-] = {("mqtt", "mir2017"): _mqtt, ("coap", "mir2017"): _coap}
+def _emap1b(kind: type[E], config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> E:
+    """The requestIDs are made of a random number a start, so that none comes twice."""
+    return kind(
+        ema.number,
+        ema.ven,
+        wire.zone_named(config.timezone),
+        wall=lambda: ways.clock.now().wall,
+        run=ways.rng.getrandbits(52),
+        ems_name=config.ems_name,
+        pull=config.pulls,
+    )
+
+
+_MAKERS: dict[tuple[str, str], Callable[[UpstreamConfig, EmaConfig, Ways], Made]] = {
+    ("mqtt", "mir2017"): _mqtt,
+    ("mqtt", "emap1b"): _mqtt_emap1b,
+    ("coap", "mir2017"): _coap,
+    ("coap", "emap1b"): _coap_emap1b,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config.model import EmaConfig, UpstreamConfig
@@ -13,13 +14,15 @@ from gateway.site.report import DeviceLine, SiteReport
 from gateway.transport.mqtt import MqttSettings, Tls, Will
 
 
-def settings_of(config: UpstreamConfig, ema: EmaConfig, password: str | None) -> MqttSettings:
-    """The session towards the EMS's broker. Raise ``OperatorError`` for TLS files that do not load."""
+def settings_of(
+    config: UpstreamConfig, ema: EmaConfig, password: str | None, will: wire.Send, subscriptions: Sequence[str]
+) -> MqttSettings:
+    """The session towards the EMS's broker; ``will`` and ``subscriptions`` are the profile's. Raise ``OperatorError``
+    for TLS files that do not load."""
     tls = None
     if config.tls:
         tls = Tls(_path(config.ca_file), _path(config.cert_file), _path(config.key_file))
         tls.context()
-    will = wire.Presence(ema.number).encode()
     return MqttSettings(
         host=config.host,
         port=config.port_used,
@@ -27,8 +30,8 @@ def settings_of(config: UpstreamConfig, ema: EmaConfig, password: str | None) ->
         username=config.username or None,
         password=password,
         tls=tls,
-        will=Will(wire.Up.DISCONNECTED, will),
-        subscriptions=tuple((topic, 1) for topic in wire.ema_subscriptions(ema.number)),
+        will=Will(will.topic, will.body),
+        subscriptions=tuple((topic, 1) for topic in subscriptions),
     )
 
 

@@ -48,10 +48,22 @@ class Ems:
         self.heads: list[MqttHead | CoapHead] = []
         if settings.broker != NO_BROKER:
             self.heads.append(MqttHead(self.service, settings, clock, rng, self.log))
+            if settings.ems_name:
+                from headend.ems.emap1b import emap1b_server
+
+                server = emap1b_server(self.service, settings, clock, rng)
+                self.heads.append(MqttHead(self.service, settings, clock, rng, self.log, server))
         if settings.coap:
+            from gateway.transport.coap_shared import CoapHub
             from headend.ems.coap import CoapHead
 
-            self.heads.append(CoapHead(self.service, settings, self.log))
+            hub = CoapHub()
+            self.heads.append(CoapHead(self.service, settings, self.log, hub))
+            if settings.ems_name:
+                from headend.ems.emap1b import emap1b_coap_server
+
+                emap1b = emap1b_coap_server(self.service, settings, clock, rng)
+                self.heads.append(CoapHead(self.service, settings, self.log, hub, emap1b))
         self.url = ""
         self._clock = clock
         self._rng = rng

@@ -1,4 +1,4 @@
-"""EMAs over CoAP, profile ``mir2017`` (wire reference, section 3): answers, pushes and notifications.
+"""EMAs over CoAP (wire reference, sections 3 and 8): answers, pushes and notifications.
 
 An EMA is written to where it last asked from. Cannot do: reach an EMA that was not heard of since the EMS started;
 what is meant for it waits until it asks.
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.transport.coap import GuardedSite, Sources  # isort: skip
 import aiocoap
@@ -18,6 +18,7 @@ import aiocoap.resource
 from aiocoap.resource import PathCapable
 
 from gateway.errors import PeerError, TransientError
+from gateway.links.emap1b.messages.names import CONTENT_FORMAT, PROFILE
 from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import Refused
@@ -31,6 +32,9 @@ from headend.ems.settings import EmsSettings, parse_address
 from headend.ems.translate import Translator, event_of, number_of, rdr_words
 from headend.ems.view_types import LinkView
 
+if TYPE_CHECKING:
+    from gateway.links.emap1b.coap_server import CoapServer as Emap1bServer
+
 NAME = "coap"
 # An answer waits for the commit behind it; an EMA asks again after about as long.
 ANSWER_S = 4.0
@@ -40,21 +44,32 @@ LARGEST_REQUEST = wire.LARGEST_BODY
 
 
 class CoapHead:
-    """One address, many EMAs. ``run`` until cancelled."""
+    """One address, many EMAs, of profile ``mir2017`` or of ``emap1b``. ``run`` until cancelled."""
 
-    name = NAME
-
-    def __init__(self, service: EmsService, settings: EmsSettings, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        service: EmsService,
+        settings: EmsSettings,
+        log: logging.Logger,
+        hub: CoapHub,
+        emap1b: Emap1bServer | None = None,
+    ) -> None:
+        self.name = NAME if emap1b is None else f"{NAME} emap1b"
+        self.controls_devices = emap1b is None
+        self.answers = True
         self._service = service
-        self._translator = Translator(service, NAME)
+        self._translator = Translator(service, self.name)
         self._log = log
+        self._hub = hub
         self._address = parse_address("coap", settings.coap)
         self._sources = Sources([text for text in settings.coap_sources.replace(",", " ").split() if text])
-        self.server = Server(
+        self.server: Server | Emap1bServer = emap1b or Server(
             zone=wire.zone_named(settings.zone),
             duration_ms=settings.duration_ms,
             admit=lambda number: service.admits(wire.ema_name(number)),
         )
+        self._observed = "obs" if emap1b is None else PROFILE
+        self._format = TEXT if emap1b is None else CONTENT_FORMAT
         self.up = False
         self.oversized = 0
         self._context: aiocoap.Context | None = None
@@ -68,12 +83,12 @@ class CoapHead:
         """Raise ``OperatorError`` when the address is taken."""
         site = GuardedSite(self._sources)
         for path in self.server.paths:
-            site.add_resource([path], _Asked(self, path))
-        site.add_resource(["obs"], _Observed(self))
-        lease = await CoapHub().open(site, *self._address)
+            site.add_resource(path.split("/"), _Asked(self, path))
+        site.add_resource([self._observed], _Observed(self))
+        lease = await self._hub.open(site, *self._address)
         self._context = lease.context
         self.up = True
-        self._log.info("CoAP %s:%d: serving EMAs", *self._address)
+        self._log.info("CoAP %s:%d: serving EMAs (%s)", *self._address, self.name)
         self._service.link_changed(self)
         try:
             await asyncio.get_running_loop().create_future()
@@ -88,7 +103,7 @@ class CoapHead:
     def link(self) -> LinkView:
         """For pages and scripts."""
         host, port = self._address
-        return LinkView(NAME, self.up, f"{host}:{port}", 0, 0, self.oversized, self.server.refused)
+        return LinkView(self.name, self.up, f"{host}:{port}", 0, 0, self.oversized, self.server.refused)
 
     # What EMAs say
 
@@ -122,7 +137,7 @@ class CoapHead:
             return aiocoap.Message(code=aiocoap.SERVICE_UNAVAILABLE)
         finally:
             self._forget(key, answer)
-        return aiocoap.Message(code=aiocoap.CONTENT, payload=body, content_format=TEXT)
+        return aiocoap.Message(code=aiocoap.CONTENT, payload=body, content_format=self._format)
 
     def _forget(self, key: Hashable, answer: asyncio.Future[bytes]) -> None:
         waiting = self._waiting.get(key, [])
@@ -143,13 +158,13 @@ class CoapHead:
         if before is not None:
             before.end()
         self._where[ema] = remote
-        self._observers[ema] = _Observer(observation)
+        self._observers[ema] = _Observer(observation, self._format)
         return ema
 
     def registered(self, ema: int) -> None:
         """Its observation stands: what waits for it is told by the service."""
         name = wire.ema_name(ema)
-        known = self._service.seen(name, NAME)
+        known = self._service.seen(name, self.name)
         if known is not None:
             self._service.events.came(known)
 
@@ -176,8 +191,12 @@ class CoapHead:
             self.push(wire.ema_name(number), event)
 
     def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
-        # Over CoAP an EMA reports with each poll: there is no word to ask it for one.
-        self._answer(self.server.answer_poll(number_of(ema), None if event is None else event_of(event)))
+        body = None if event is None else event_of(event)
+        if isinstance(self.server, Server):
+            # An EMA reports with each poll: there is no word to ask it for one.
+            self._answer(self.server.answer_poll(number_of(ema), body))
+        else:
+            self._answer(self.server.answer_poll(number_of(ema), body, want_report))
 
     def acknowledge_report(self, ema: str, request_id: str) -> None:
         self._answer(self.server.acknowledge_report(number_of(ema), int(request_id)))
@@ -195,10 +214,12 @@ class CoapHead:
         self._answer(self.server.answer_rdr(number_of(ema), number, granted, rdr_words(granted, why)))
 
     def control(self, ema: str, number: int, on: bool) -> None:
-        self._write(self.server.control(number_of(ema), number, on))
+        if isinstance(self.server, Server):
+            self._write(self.server.control(number_of(ema), number, on))
 
     def dim(self, ema: str, number: int, up: bool) -> None:
-        self._write(self.server.dim(number_of(ema), number, up))
+        if isinstance(self.server, Server):
+            self._write(self.server.dim(number_of(ema), number, up))
 
     def _write(self, write: Write) -> None:
         where = self._where.get(write.ema)
@@ -209,7 +230,7 @@ class CoapHead:
 
     async def _put(self, context: aiocoap.Context, where: Any, write: Write) -> None:
         try:
-            answer = await ask(context, where, write.path, write.body, WRITE_S)
+            answer = await ask(context, where, write.path, write.body, WRITE_S, content_format=self._format)
         except TransientError as err:
             self._log.debug("gw/%d: %s", write.ema, err)
             return
@@ -225,9 +246,10 @@ class CoapHead:
 class _Observer:
     """One EMA's observation. aiocoap keeps one notification to be sent: what comes meanwhile waits here."""
 
-    def __init__(self, observation: Any) -> None:
+    def __init__(self, observation: Any, content_format: int) -> None:
         self.observation = observation
         self.over = False
+        self._format = content_format
         self._waiting: deque[bytes] = deque(maxlen=100)
         self._due = False
 
@@ -243,7 +265,9 @@ class _Observer:
             return
         if not self.observation._trigger.done():
             payload = self._waiting.popleft()
-            self.observation.trigger(aiocoap.Message(code=aiocoap.CONTENT, payload=payload, content_format=TEXT))
+            self.observation.trigger(
+                aiocoap.Message(code=aiocoap.CONTENT, payload=payload, content_format=self._format)
+            )
         if self._waiting:
             self._due = True
             asyncio.get_running_loop().call_soon(self._next)
@@ -272,7 +296,7 @@ class _Asked(aiocoap.resource.Resource):
 
 
 class _Observed(aiocoap.resource.ObservableResource, PathCapable):
-    """``obs/<EMA>``."""
+    """``obs/<EMA>``, ``EMAP1.0b/<EMA>``."""
 
     def __init__(self, head: CoapHead) -> None:
         super().__init__()

@@ -43,8 +43,11 @@ class CommandDesk:
         if action not in ACTIONS:
             raise Refused("action", f"{action!r} is none of {', '.join(ACTIONS)}")
         device = self._book.device(ema, number)
-        if self._book.head(self._book.emas[ema]) is None:
+        head = self._book.head(self._book.emas[ema])
+        if head is None:
             raise Conflict("ema", f"{ema} is not connected")
+        if not head.controls_devices:
+            raise Conflict("ema", f"{ema} is reached over {head.name}, which has no message for it")
         if not device.connected:
             raise Conflict("number", f"dev/{number} of {ema} is not connected")
         return device

@@ -30,7 +30,9 @@ class EventBody:
 class Head(Protocol):
     """Puts messages on the wire. All return at once; what is lost is said again by the EMS's own repetition."""
 
-    name: str  # "mqtt": the ``protocol`` of an EMA
+    name: str  # "mqtt", "coap emap1b": the ``protocol`` of an EMA
+    controls_devices: bool  # its profile has a word for ``control`` and ``dim``
+    answers: bool  # its EMAs answer events; where not, one that was sent often enough counts as told
 
     @property
     def up(self) -> bool:

@@ -1,4 +1,4 @@
-"""EMAs over MQTT, profile ``mir2017``: translates between the service and ``links.mir2017.server``, nothing else.
+"""EMAs over MQTT: translates between the service and the server half of a profile's link, nothing else.
 
 Cannot do: tell one EMA from another that speaks in its name (docs/ems.md, "Secure it").
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
 from gateway.links.mir2017 import messages as wire
@@ -20,28 +21,40 @@ from headend.ems.settings import EmsSettings, parse_address, secret
 from headend.ems.translate import Translator, event_of, number_of, rdr_words
 from headend.ems.view_types import LinkView
 
+if TYPE_CHECKING:
+    from gateway.links.emap1b.server import Server as Emap1bServer
+
 NAME = "mqtt"
 
 
 class MqttHead:
-    """One broker, many EMAs. ``run`` until cancelled; reconnects by itself."""
-
-    name = NAME
+    """One broker, many EMAs, of profile ``mir2017`` or of ``emap1b``. ``run`` until cancelled; reconnects by itself."""
 
     def __init__(
-        self, service: EmsService, settings: EmsSettings, clock: Clock, rng: random.Random, log: logging.Logger
+        self,
+        service: EmsService,
+        settings: EmsSettings,
+        clock: Clock,
+        rng: random.Random,
+        log: logging.Logger,
+        emap1b: Emap1bServer | None = None,
     ) -> None:
+        self.name = NAME if emap1b is None else f"{NAME} emap1b"
+        self.controls_devices = emap1b is None
+        self.answers = True
         self._service = service
-        self._translator = Translator(service, NAME)
+        self._translator = Translator(service, self.name)
         self._log = log
-        self.server = Server(
+        self.server: Server | Emap1bServer = emap1b or Server(
             zone=wire.zone_named(settings.zone),
             duration_ms=settings.duration_ms,
             admit=lambda number: service.admits(wire.ema_name(number)),
             opts_at_once=False,
         )
+        self._one_topic_for_all = emap1b is None
+        topics = wire.EMS_SUBSCRIPTIONS if emap1b is None else emap1b.subscriptions
         self.broker = MqttLink(
-            mqtt_settings(settings), clock, rng, self._received, on_up=self._up, on_down=self._down, logger=log
+            mqtt_settings(settings, topics), clock, rng, self._received, on_up=self._up, on_down=self._down, logger=log
         )
         service.attach(self)
 
@@ -56,11 +69,11 @@ class MqttHead:
         """For pages and scripts."""
         link = self.broker
         return LinkView(
-            NAME, link.up, link.settings.address, link.reconnects, link.kept, link.oversized, self.server.refused
+            self.name, link.up, link.settings.address, link.reconnects, link.kept, link.oversized, self.server.refused
         )
 
     async def _up(self) -> None:
-        self._log.info("MQTT %s: serving EMAs", self.broker.settings.address)
+        self._log.info("MQTT %s: serving EMAs (%s)", self.broker.settings.address, self.name)
         self._service.link_changed(self)
 
     def _down(self) -> None:
@@ -85,7 +98,12 @@ class MqttHead:
         self._post(self.server.distribute(number_of(ema), event_of(event)))
 
     def broadcast(self, event: EventBody) -> None:
-        self._post(self.server.broadcast(event_of(event)))
+        if self._one_topic_for_all:
+            self._post(self.server.broadcast(event_of(event)))
+            return
+        for ema in self._service.book.emas.values():
+            if ema.protocol == self.name and ema.connected:
+                self.push(ema.name, event)
 
     def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
         body = event_of(event) if event is not None else None
@@ -113,7 +131,7 @@ class MqttHead:
         self._post(self.server.dim(number_of(ema), number, up))
 
 
-def mqtt_settings(settings: EmsSettings) -> MqttSettings:
+def mqtt_settings(settings: EmsSettings, topics: Sequence[str] = wire.EMS_SUBSCRIPTIONS) -> MqttSettings:
     """The broker session. Raise ``OperatorError`` that names the key or the file."""
     host, port = parse_address("broker", settings.broker)
     wants_tls = settings.tls or bool(settings.ca_file or settings.cert_file)
@@ -128,7 +146,7 @@ def mqtt_settings(settings: EmsSettings) -> MqttSettings:
         username=settings.user or None,
         password=secret("password_file", settings.password_file),
         tls=tls,
-        subscriptions=tuple((topic, 1) for topic in wire.EMS_SUBSCRIPTIONS),
+        subscriptions=tuple((topic, 1) for topic in topics),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import OperatorError
+from gateway.links.emap1b.messages.names import check_name
 
 NO_BROKER = "none"
 POLICIES = ("deny", "grant", "limit", "manual")
@@ -40,6 +41,9 @@ class EmsSettings:
     tls: bool = _key(False, "TLS with the system's CA certificates; ca_file includes it")
     coap: str = _key("", "HOST:PORT where EMAs reach us over CoAP, such as 127.0.0.1:5683; empty: not served")
     coap_sources: str = _key("", "addresses or networks that may speak to it, by commas; empty: loopback only")
+    ems_name: str = _key(
+        "MIR_EMS", "the EMS's name in profile emap1b, which is served beside mir2017; empty: it is not"
+    )
     http: str = _key("127.0.0.1:8080", "HOST:PORT of the API; another host than loopback lets the network in")
     http_cert: str = _key("", "certificate of the API (with http_key: HTTPS)")
     http_key: str = _key("", "its key, mode 0600")
@@ -78,6 +82,8 @@ class EmsSettings:
             parse_address("coap", self.coap)
         elif self.broker == NO_BROKER:
             raise OperatorError('broker: "none" and no coap: no EMA can reach this EMS; name one of them')
+        if self.ems_name:
+            check_name("ems_name", self.ems_name)
         parse_address("http", self.http)
         if self.rdr_policy not in POLICIES:
             raise OperatorError(f"rdr_policy: {self.rdr_policy!r} is none of {', '.join(POLICIES)}")

@@ -10,6 +10,7 @@ from headend.ems.view_types import Alarm, DeliveryView, DeviceView, EmaView, Eve
 
 # A site may need a pass and its devices' latency to come under a limit; then it is an alarm.
 OVER_FOR_S = 30.0
+_FAR_END = {"mqtt": "broker"}
 
 
 def strictest(book: Book, ema: Ema) -> Event | None:
@@ -147,7 +148,8 @@ def flow(book: Book) -> Flow:
 
 def alarms(book: Book, desk: EventDesk) -> list[Alarm]:
     """What is wrong now, the gravest first."""
-    found = [Alarm("link", None, None, f"{head.name}: no broker") for head in book.heads.values() if not head.up]
+    down = {head.link().address: head.name for head in reversed(book.heads.values()) if not head.up}  # one an address
+    found = [Alarm("link", None, None, f"{name}: no {_FAR_END.get(name, 'socket')}") for name in down.values()]
     if book.store.writer.failing:
         found.append(Alarm("database", None, None, f"database: {book.store.writer.failing}"))
     wall = book.wall

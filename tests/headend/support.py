@@ -28,6 +28,7 @@ class FakeHead:
     def __init__(self) -> None:
         self.name = "mqtt"
         self.up = True
+        self.controls_devices = self.answers = True
         self.sent: list[str] = []
         self.opts: list[str] = []  # answers to opts
         self.ids: list[int] = []  # of events, as they are told first

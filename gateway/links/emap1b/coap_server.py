@@ -66,7 +66,7 @@ class CoapServer:
                 case h.RdrAsked(ema, number):
                     key = ("rdr", ema, number)
                 case h.EventAnswered(ema):
-                    key = ("opt", ema)
+                    key = self._opt_key(ema, -1)
         return key, outputs
 
     def observed(self, rest: str) -> int:
@@ -100,12 +100,17 @@ class CoapServer:
         return self._last(("device", ema, device, connected), self._server.acknowledge_device(ema, device, connected))
 
     def acknowledge_opt(self, ema: int, code: int = emap.OK) -> Answer:
-        """Only after an ``EventAnswered`` is stored durably, where the server was told so; empty: nothing waits."""
-        return self._last(("opt", ema), self._server.acknowledge_opt(ema, code))
+        """Only after an ``EventAnswered`` is stored durably, where the server was told so: the oldest of that EMA;
+        empty: nothing waits."""
+        return self._last(self._opt_key(ema, 0), self._server.acknowledge_opt(ema, code))
 
     def answer_rdr(self, ema: int, number: int, granted: bool, description: str = "") -> Answer:
         """Grant or refuse the power that a device asked back; empty: nothing waits."""
         return self._last(("rdr", ema, number), self._server.answer_rdr(ema, number, granted, description))
+
+    def _opt_key(self, ema: int, index: int) -> Hashable:
+        session = self.emas.get(ema)
+        return "opt", ema, session.opts[index] if session is not None and session.opts else ""
 
     @staticmethod
     def _last(key: Hashable, sends: list[Send]) -> Answer:

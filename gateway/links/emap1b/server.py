@@ -54,7 +54,8 @@ class Server(Says):
     A server that was restarted serves EMAs that registered before. ``duration_ms``: the poll interval asked for.
     ``admit``: may this EMA be served (None: ``most_emas`` of them may). ``opts_at_once``: answer CreatedEvent as it
     comes; else each ``EventAnswered`` waits for ``acknowledge_opt``. ``wall``: seconds since 1970. ``run``: a number
-    that no other start ever has. ``zone`` is not used: times have their offset.
+    that no other start ever has. ``name_of``: what an EMA was called before this server started, empty for unknown.
+    ``zone`` is not used: times have their offset.
     """
 
     controls_devices = False
@@ -70,9 +71,10 @@ class Server(Says):
         *,
         wall: Callable[[], float],
         run: int,
+        name_of: Callable[[int], str] | None = None,
     ) -> None:
         emap.check_name("ems_name", ems_name)
-        super().__init__(ems_name, wall, run)
+        super().__init__(ems_name, wall, run, name_of)
         self.zone = zone
         self.duration_ms = duration_ms
         self.refused = 0

@@ -220,7 +220,8 @@ def test_a_device_fits_its_eight_parts() -> None:
 
 def test_settings() -> None:
     config = UpstreamConfig(host="ems.example", port=8883, username="gw1", name="upper")
-    settings = settings_of(config, EmaConfig(number=12), "word")
+    client = Client(12, "MIR_VEN12")
+    settings = settings_of(config, EmaConfig(number=12), "word", client.will, client.subscriptions)
     assert settings.address == "ems.example:8883"
     assert settings.client_id == "smartema-gw12-upper"
     assert (settings.username, settings.password, settings.tls) == ("gw1", "word", None)
@@ -232,7 +233,7 @@ def test_settings() -> None:
 def test_tls_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     config = UpstreamConfig(host="ems.example", tls=True, ca_file=str(tmp_path / "ca.pem"))
     with pytest.raises(OperatorError, match=r"ca\.pem"):
-        settings_of(config, EmaConfig(), None)
+        settings_of(config, EmaConfig(), None, Send("t", b"x"), ())
 
 
 class Desk:
