@@ -30,7 +30,7 @@ _LINE = Struct("<IBBBhd")
 _ON, _POWER = 1, 2
 
 # Only to be added to, at the end.
-_DEVICE_KINDS = ("led", "pv", "ess", "ev", "virtual")
+_DEVICE_KINDS = ("led", "pv", "ess", "ev", "virtual", "ema")
 _NOTICE_KINDS = (NoticeKind.CONNECTED, NoticeKind.DISCONNECTED, NoticeKind.CHANGED)
 
 _DEVICE_CODES = {kind: code for code, kind in enumerate(_DEVICE_KINDS)}
