@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gateway.action_desk import ActionDesk
 from gateway.clock import Clock, Instant, wait
@@ -26,6 +27,7 @@ from gateway.field.base import FieldAdapter
 from gateway.journal import Journal
 from gateway.limits import LimitBook
 from gateway.operator import OperatorDesk
+from gateway.prices import PriceBook
 from gateway.rdr_desk import RdrDesk
 from gateway.reporting import Reporter
 from gateway.roster import Roster
@@ -36,6 +38,10 @@ from gateway.site.picture import ResourceState, Site, Timeline
 from gateway.site.report import SiteReport
 from gateway.site.resource import Reading, Resource, Setting
 from gateway.upstream.base import Upstream
+
+if TYPE_CHECKING:
+    from gateway.control.negotiation.messages import FromCoordinator
+    from gateway.loan_desk import LoanDesk
 
 log = logging.getLogger("smartema.control")
 
@@ -81,6 +87,8 @@ class Engine:
         self.events = EventDesk(self, rng)
         self.rdr = RdrDesk(self)
         self.operator = OperatorDesk(self)
+        self.prices = PriceBook(journal)
+        self.loans: LoanDesk | None = None
         self._take_up()
 
     # --- what was running before this start -----------------------------------------------------------------
@@ -93,6 +101,14 @@ class Engine:
         not_before = self.book.take_up(now, [upstream.name for upstream in self.config.upstream])
         self._memory = replace(self._memory, restore_not_before=not_before)
         self.roster.take_up_commands(now)
+        self._open_loan_desk()
+
+    def _open_loan_desk(self) -> None:
+        """Where it negotiates, and where loans of an earlier start still run."""
+        if self.config.negotiation.enabled or (self.loans is None and self.journal.values("loan/")):
+            from gateway.loan_desk import LoanDesk
+
+            self.loans = self.loans or LoanDesk(self)
 
     def await_until(self, mono: float) -> None:
         """Until that moment nothing is given back, for somebody of before this start was not heard yet."""
@@ -108,10 +124,17 @@ class Engine:
             self._expire(now)
             if now.mono >= self._wakeup:
                 self.pass_now()
+            elif self.loans is not None and now.mono >= self.loans.next_due():
+                self.loans.look(now)
             self.reporter.tick(now.mono, now.wall)
             due = min(
                 moment
-                for moment in (self._wakeup, self.dispatcher.next_due(), self.reporter.next_due())
+                for moment in (
+                    self._wakeup,
+                    self.dispatcher.next_due(),
+                    self.reporter.next_due(),
+                    None if self.loans is None else self.loans.next_due(),
+                )
                 if moment is not None
             )
             # A turn counts once its work is done: a control that fails at each start does not live.
@@ -138,6 +161,9 @@ class Engine:
         self.reporter.config = config.reports
         self.reporter.each_ema = config.emas_below.reports == "each"
         self.book.reconfigure(config.control, [upstream.name for upstream in config.upstream])
+        self._open_loan_desk()
+        if self.loans is not None:
+            self.loans.reconfigure(config.negotiation)
         self.pass_now()
 
     # --- the field tells (SiteInputs) ------------------------------------------------------------------------
@@ -169,6 +195,8 @@ class Engine:
         self.states[number] = after
         if self.book.grants and _left_off(before, after):
             self.book.end_grants(after.resource.name, "it switched itself off")
+        if self.loans is not None and _left_off(before, after):
+            self.loans.not_needed(after.resource.name)
         self.roster.heard(number)
         site = self.site()
         power = site_power(site, now, self._rules)
@@ -225,6 +253,16 @@ class Engine:
         self.book.threshold(watts, upstream)
         self.pass_now()
 
+    def priced(self, upstream: str, signal: str, price: float | None, unit: str) -> None:
+        """A budget message; it survives a restart."""
+        if self.prices.told(upstream, signal, price, unit):
+            self.wake()
+
+    def negotiated(self, upstream: str, message: FromCoordinator) -> None:
+        """The coordinator of negotiations speaks; whoever takes no part has nothing to say."""
+        if self.loans is not None:
+            self.loans.heard(upstream, message)
+
     def report(self) -> SiteReport:
         return self.reporter.build(self.clock.now().wall, None)
 
@@ -268,6 +306,8 @@ class Engine:
         if self.ending:
             self._wakeup = now.mono + self._rules.pass_s
             return
+        if self.loans is not None:
+            self.loans.look(now)
         self.limit(now)
         outcome = decide(site, self.book.timeline, self._rules, self._memory, now)
         self.passes += 1
@@ -279,6 +319,8 @@ class Engine:
         self.actions.write()
         for decision in outcome.decisions:
             self.record(decision)
+        if self.loans is not None:
+            self.loans.look(now, passed=True)
         self.wake()
 
     def act(self, action: Action, now: Instant) -> None:

@@ -1,6 +1,7 @@
 """Reverse DR: a device asks its power back (docs/control.md, "RDR and loans").
 
-Within the margin at once; else asked of the upper side with a deadline; else denied with the reason.
+Within the margin at once; else asked of the upper side, then of other EMAs, each with a deadline; else denied with
+the reasons.
 """
 
 from __future__ import annotations
@@ -70,13 +71,14 @@ class RdrDesk:
         result, decision, action = answer_rdr(engine.site(), engine.timeline(), engine.rules(), request, now)
         if result is RdrResult.PENDING:
             above = self._above()
-            if above is None:
+            if above is None and engine.loans is None:
                 decision = replace(decision, why=f"{decision.why}; denied: nobody above to ask")
                 return self._settle(request, RdrResult.DENIED, decision)
             if within_s is not None:
                 self._within[number] = within_s
             self._asking[number] = asyncio.get_running_loop().create_task(self._ask(above, request, decision))
-            engine.record(replace(decision, why=f"{decision.why}; {above.name} is asked"))
+            asked = f"{above.name} is asked" if above is not None else "other EMAs are asked"
+            engine.record(replace(decision, why=f"{decision.why}; {asked}"))
             return RdrAnswer(RdrResult.PENDING, decision.why)
         if result is RdrResult.GRANTED:
             self._give(request, action)
@@ -99,12 +101,17 @@ class RdrDesk:
     def _above(self) -> Upstream | None:
         return next(iter(self._engine.upstreams), None)
 
-    async def _ask(self, above: Upstream, request: RdrRequest, decision: Decision) -> None:
+    async def _ask(self, above: Upstream | None, request: RdrRequest, decision: Decision) -> None:
         engine = self._engine
         try:
-            granted, why = await self._granted(above, request)
+            granted, why = await self._granted(above, request) if above is not None else (False, "nobody above to ask")
             if granted:
                 self._give(request, grant_action(engine.site(), request, engine.clock.now(), engine.rules()))
+            elif engine.loans is not None and engine.config.negotiation.enabled:
+                granted, lent = await engine.loans.borrow(
+                    request.watts, request.for_s, request.resource, lambda: self._give_lent(request)
+                )
+                why = f"{why}; other EMAs: {lent}"
             result = RdrResult.GRANTED if granted else RdrResult.DENIED
             answer = self._settle(request, result, replace(decision, why=f"{decision.why}; {result.value}: {why}"))
             adapter = engine.adapters.get(request.number)
@@ -150,6 +157,11 @@ class RdrDesk:
         finally:
             asking.cancel()
             limit.cancel()
+
+    def _give_lent(self, request: RdrRequest) -> None:
+        """The limit just rose by what it asked for."""
+        engine = self._engine
+        self._give(request, grant_action(engine.site(), request, engine.clock.now(), engine.rules()))
 
     def _give(self, request: RdrRequest, action: Action | None) -> None:
         engine = self._engine

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from gateway.control.negotiation.messages import FromCoordinator, FromMember
 from gateway.site.command import Source
 from gateway.site.event import DrEvent
 from gateway.site.report import Record, SiteReport
 from gateway.site.resource import Setting
+
+if TYPE_CHECKING:
+    from gateway.control.negotiation.messages import FromCoordinator, FromMember
 
 
 class Upstream(Protocol):
@@ -58,7 +60,6 @@ class UpperInputs(Protocol):
     def opted(self, upstream: str, event_id: int) -> int | None:
         """The modification of that event that was already answered (None: never), so that it is not done twice."""
 
-
     def priced(self, upstream: str, signal: str, price: float | None, unit: str) -> None:
         """A budget message (``Initial``, ``Incentive``, ``Negotiation``); None: that price is none any more."""
 
@@ -66,6 +67,7 @@ class UpperInputs(Protocol):
         """The coordinator of negotiations speaks; doubled, late and lost words do no harm."""
 
 
+@runtime_checkable
 class Coordinator(Protocol):
     """An upper side over which EMAs negotiate: what an ``Upstream`` may be besides."""
 

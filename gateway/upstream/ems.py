@@ -12,6 +12,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
 from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
@@ -26,8 +27,12 @@ from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_dropped import Dropped
 from gateway.upstream.ems_events import EventDesk
 from gateway.upstream.ems_jobs import Jobs
+from gateway.upstream.ems_negotiation import Negotiations
 from gateway.upstream.ems_rdr import RdrQuestions
 from gateway.upstream.ems_reports import DEVICES, REPORTS, ReportDesk
+
+if TYPE_CHECKING:
+    from gateway.control.negotiation.messages import FromMember
 
 GOODBYE_S = 0.9
 # An EMS answers the set-up within milliseconds.
@@ -90,6 +95,7 @@ class EmsUpstream:
         self._events = EventDesk(self.name, inputs, self._client, self._deadlines, rng, self._post, self._log)
         self._jobs = Jobs(self.name, inputs, self._events, self._log)
         self._rdrs = RdrQuestions(self.name, self._client, clock, self._post)
+        self._negotiations = Negotiations(self.name, self._client, inputs, self._post)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump_due = False
         self._closing = False
@@ -125,6 +131,16 @@ class EmsUpstream:
         if not self._client.up or not self._carrier.up:
             raise TransientError(f"{self.name}: there is no session with the EMS")
         return await self._rdrs.ask(number, watts)
+
+    @property
+    def negotiates(self) -> bool:
+        """Can loans be negotiated over it now."""
+        return self._negotiations.possible and self._client.up and self._carrier.up
+
+    def negotiate(self, message: FromMember) -> None:
+        """Say it; what is lost is said again by the member."""
+        if self.negotiates:
+            self._negotiations.say(message)
 
     async def close(self) -> None:
         """Say ``disconnected``: a clean end sends no last will."""
@@ -255,6 +271,10 @@ class EmsUpstream:
                 self._rdrs.answered(number, granted, description)
             case link.ThresholdReceived(watts=watts):
                 self._inputs.threshold(float(watts), self.name)
+            case link.PriceReceived():
+                self._negotiations.priced(output)
+            case link.Negotiated():
+                self._negotiations.heard(output)
             case link.SessionUp(duration_ms=duration_ms):
                 self._session_up(duration_ms / 1000)
             case _:
