@@ -31,8 +31,9 @@ from gateway.site.resource import Setting
 # An event that was not answered is said again this often; also how late a renewal may come.
 AGAIN_S = 3.0
 LOOK_S = 1.0
-# Over MQTT one that reports on request only is asked for a report so often within the time it may be silent.
-ASKED_TIMES = 3
+# One that reports on request only (MQTT, mode 3) is asked so often within the time that it may be silent, and at once
+# when its last report was before it took a new limit.
+ASKED_TIMES = 6
 FREE = Setting(free=True)
 
 
@@ -246,7 +247,7 @@ class EmasBelow:
                 self._answered(below, event_id, request_id, opt_in)
             case h.Polled():
                 silent = self._clock.monotonic() - below.taken_at
-                want = silent > self._control.stale_after_s / ASKED_TIMES
+                want = below.taken_at < below.done_at or silent > self._control.stale_after_s / ASKED_TIMES
                 waiting = self.holds.waiting(below.number)
                 head.answer_poll(below.number, None if waiting is None else _event(waiting), want)
             case h.RdrAsked(_, device, watts):

@@ -1,0 +1,146 @@
+"""Whole EMAs above and below each other, each a `smartema run` of its own, below a real EMS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.process import Agents, Ema, EmsBeside, closing, lamps, udp_port
+from tests.support.wait import until
+
+PATIENCE_S = 30.0
+LAMP_W = 100.0
+
+
+class Place:
+    """One EMA with lamps of 100 W on a broker of its own. ``above`` is its upper node's place; None: the EMS."""
+
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        count: int,
+        ems: int,
+        above: Place | None = None,
+        link: str = "mqtt",
+        mode: int = 1,
+        below: tuple[Mapping[str, Any], ...] = (),
+        **more: Any,
+    ) -> None:
+        self.number, self.count = number, count
+        self.agents = Agents()
+        self.broker, self.coap = free_port(), udp_port()
+        self.state = directory / f"gw{number}" / "state"
+        upstream: dict[str, Any] = {"name": "up", "host": "127.0.0.1", "mode": mode, "timezone": "UTC"}
+        if above is None:
+            upstream |= {"port": ems}
+        elif link == "mqtt":
+            password = above.state / "ema-passwords" / f"gw-{number}"
+            upstream |= {"port": above.broker, "username": f"gw-{number}", "password_file": str(password)}
+        else:
+            upstream |= {"protocol": "coap", "port": above.coap, "bind": f"127.0.0.{number + 1}"}
+            upstream |= {"local_port": udp_port()}
+        tables: dict[str, Any] = {
+            "ema": {"number": number, "state_dir": str(self.state)},
+            "control": {"restore_delay_s": 0, **more},
+            "reports": {"period_s": 0.5, "change_s": 0.1},
+            "site_broker": {"port": self.broker, "open": True},
+            "upstream": [upstream],
+            "device": lamps(*range(11, 11 + count)),
+        }
+        if below:
+            tables["emas_below"] = {"mqtt": True, "coap": True, "port": self.coap, "timezone": "UTC", "poll_s": 0.2}
+            tables["emas_below"] |= {"sources": ["127.0.0.0/8"]}
+            tables["ema_below"] = list(below)
+        self.ema = Ema(directory / f"gw{number}", tables)
+
+    async def start(self) -> Place:
+        await self.ema.start()
+        for number in range(11, 11 + self.count):
+            secret = (self.state / "device-passwords" / f"dev-{number}").read_text().strip()
+            lamp = self.agents.lamp(number, LAMP_W)
+            self.agents.mqtt(self.broker, lamp, 0.5, username=f"dev-{number}", password=secret)
+        if self.count:
+            await self.ema.present(*range(11, 11 + self.count))
+        return self
+
+    @property
+    def watts(self) -> float:
+        return self.agents.watts
+
+    async def below(self, number: int) -> dict[str, Any]:
+        """An EMA below as this one shows it."""
+        status = await self.ema.status()
+        return _shown(status, number)
+
+    async def has(self, number: int, power_w: float) -> None:
+        """Return when an EMA below is there and has reported that power."""
+        await self.ema.shows(
+            lambda s: _shown(s, number).get("here") and _shown(s, number)["power_w"] == power_w,
+            f"gw/{number} with {power_w:g} W",
+        )
+
+    async def close(self) -> None:
+        await self.agents.stop()
+        await self.ema.close()
+
+
+def _shown(status: dict[str, Any], number: int) -> dict[str, Any]:
+    part = next(part for part in status["field"] if part["name"] == "emas")
+    found = [dict(ema) for ema in part["emas"] if ema["ema"] == f"gw/{number}"]
+    return found[0] if found else {}
+
+
+def _secrets(above: Place, *numbers: int) -> None:
+    """An EMA below needs its password when its file is checked: that of its account, as the operator would hand it."""
+    directory = above.state / "ema-passwords"
+    directory.mkdir(parents=True, mode=0o700)
+    for number in numbers:
+        path = directory / f"gw-{number}"
+        path.touch(mode=0o600)
+        path.write_text(f"secret-of-{number}\n")
+
+
+@pytest.mark.parametrize(
+    ("link", "mode"),
+    [("mqtt", 1), ("mqtt", 2), ("mqtt", 3), ("mqtt", 4), ("coap", 0), ("coap", 1), ("coap", 2)],
+    ids=["push", "ems_poll", "ema_poll", "ema_push", "coap_push", "coap_pull", "coap_observe"],
+)
+async def test_held_under_what_the_event_above_leaves(
+    tmp_path: Path, mosquitto: Mosquitto, link: str, mode: int
+) -> None:
+    ems = EmsBeside(tmp_path / "ems", mosquitto.port)
+    upper = Place(tmp_path, 1, 1, mosquitto.port, below=({"number": 2, "max_w": 300},))
+    _secrets(upper, 2)
+    lower = Place(tmp_path, 2, 3, mosquitto.port, above=upper, link=link, mode=mode)
+    async with closing(lower, upper, ems):
+        await ems.start()
+        await upper.start()
+        await lower.start()
+        await upper.has(2, 300.0)
+        await upper.ema.registered()
+
+        event = await ems.event(250)
+        await ems.answered(event)
+        await until(lambda: upper.watts + lower.watts <= 250, PATIENCE_S, "both under the event")
+        assert upper.watts == LAMP_W, "the EMA below has the smaller number"
+        await upper.ema.shows(lambda s: _shown(s, 2)["opt"] == "in", "it opted in")
+        assert (await upper.below(2))["limit_w"] <= 150
+        assert any("gw/2 at most" in line["line"] for line in await upper.ema.ask("why", last=20))
+        held = await lower.ema.status()
+        assert held["limit"]["import_w"] <= 150
+        assert lower.watts <= held["limit"]["import_w"]
+
+        changed = await ems.ems.change_event(event.id, value_w=150.0)
+        await ems.answered(changed)
+        await until(lambda: upper.watts + lower.watts <= 150, PATIENCE_S, "both under the tighter event")
+
+        await ems.ems.cancel_event(event.id)
+        await until(lambda: upper.watts + lower.watts == 4 * LAMP_W, PATIENCE_S, "all is given back")
+        await upper.ema.shows(lambda s: _shown(s, 2)["limit_w"] is None, "it is free")
+        status = await upper.ema.status()
+        assert status["commands"]["failed"] == 0, upper.ema.log()
