@@ -35,6 +35,7 @@ RENEW_S = 30.0
 AGAIN_S = 2.0
 MOST_WAITING = 64
 LARGEST_REQUEST = 4096
+LARGEST_LONG = wire.LARGEST_BODY
 # The first answer to an observation, in both profiles; each one after it is an event.
 INITIAL = b"Initial_Success"
 
@@ -58,12 +59,13 @@ class CoapClient(UpperClient, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where the EMS writes to us: ``paths``, and all below ``tree`` (empty: nothing). ``content_format`` of what we
-    write to it."""
+    """Where the EMS writes to us: ``paths``, and all below ``tree`` (empty: nothing); ``long``: paths where a message
+    may outgrow a datagram. ``content_format`` of what we write to it."""
 
     paths: tuple[str, ...]
     tree: str = ""
     content_format: int = TEXT
+    long: tuple[str, ...] = ()
 
 
 class CoapCarrier:
@@ -114,6 +116,8 @@ class CoapCarrier:
         site = GuardedSite(await self._sources())
         for path in self._served.paths:
             site.add_resource(path.split("/"), _Written(self, path))
+        for path in self._served.long:
+            site.add_resource(path.split("/"), _Long(self, path))
         if self._served.tree:
             site.add_resource(self._served.tree.split("/"), _Tree(self, self._served.tree))
         self._lease = await self._hub.open(site, *self._serve)
@@ -180,7 +184,7 @@ class CoapCarrier:
 
     def written(self, path: str, body: bytes) -> Any:
         """The EMS PUTs."""
-        if len(body) > LARGEST_REQUEST:
+        if len(body) > (LARGEST_LONG if path in self._served.long else LARGEST_REQUEST):
             self.oversized += 1
             return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
         right, outputs = self._client.requested(path, body)
@@ -251,6 +255,16 @@ class _Written(aiocoap.resource.Resource):
         if request.opt.block1 is not None and (request.opt.block1.more or request.opt.block1.block_number):
             return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
         return self._carrier.written("/".join((self._path, *request.opt.uri_path)), request.payload)
+
+
+class _Long(_Written):
+    """One whose messages come block by block."""
+
+    async def needs_blockwise_assembly(self, request: Any) -> bool:
+        return True
+
+    async def render_put(self, request: Any) -> Any:
+        return self._carrier.written(self._path, request.payload)
 
 
 class _Tree(_Written, PathCapable):

@@ -73,7 +73,8 @@ def _coap(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
 
     client = Client(ema.number, ema.ven_id, wire.zone_named(config.timezone))
     events = () if config.mode == NONE else (str(Down.PUSHED_EVENT),)
-    return _over_coap(client, Served((*events, str(Down.THRESHOLD)), f"gw/{ema.number}"), config, ways)
+    paths = (*events, str(Down.THRESHOLD), str(Down.BUDGET))
+    return _over_coap(client, Served(paths, f"gw/{ema.number}", long=(str(Down.NEGOTIATED),)), config, ways)
 
 
 def _coap_emap1b(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:

@@ -17,6 +17,7 @@ import aiocoap
 import aiocoap.resource
 from aiocoap.resource import PathCapable
 
+from gateway.control.negotiation.messages import FromCoordinator
 from gateway.errors import PeerError, TransientError
 from gateway.links.emap1b.messages.names import CONTENT_FORMAT, PROFILE
 from gateway.links.mir2017 import happenings as h
@@ -24,6 +25,8 @@ from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.coap import messages as coap
 from gateway.links.mir2017.coap.server import Answer, Server, Write
+from gateway.links.mir2017.messages.budget import Budget
+from gateway.negotiation_words import written
 from gateway.transport.coap_ask import TEXT, ask
 from gateway.transport.coap_shared import CoapHub
 from headend.ems.head import EventBody
@@ -56,6 +59,7 @@ class CoapHead:
     ) -> None:
         self.name = NAME if emap1b is None else f"{NAME} emap1b"
         self.controls_devices = emap1b is None
+        self.negotiates = emap1b is None
         self.answers = True
         self._service = service
         self._translator = Translator(service, self.name)
@@ -67,6 +71,7 @@ class CoapHead:
             zone=wire.zone_named(settings.zone),
             duration_ms=settings.duration_ms,
             admit=lambda number: service.admits(wire.ema_name(number)),
+            prices=lambda number: service.prices.budgets(wire.ema_name(number)),
         )
         self._observed = "obs" if emap1b is None else PROFILE
         self._format = TEXT if emap1b is None else CONTENT_FORMAT
@@ -212,6 +217,14 @@ class CoapHead:
 
     def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
         self._answer(self.server.answer_rdr(number_of(ema), number, granted, rdr_words(granted, why)))
+
+    def negotiate(self, ema: str, message: FromCoordinator) -> None:
+        if isinstance(self.server, Server):
+            self._write(self.server.negotiate(number_of(ema), written(number_of(ema), message)))
+
+    def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
+        if isinstance(self.server, Server):
+            self._write(self.server.tell_prices(number_of(ema), budgets))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         if isinstance(self.server, Server):

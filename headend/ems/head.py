@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.control.negotiation.messages import FromCoordinator
+from gateway.links.mir2017.messages.budget import Budget
 from headend.ems.view_types import LinkView
 
 # What became of something that an EMA keeps until it is answered.
@@ -32,6 +34,7 @@ class Head(Protocol):
 
     name: str  # "mqtt", "coap emap1b": the ``protocol`` of an EMA
     controls_devices: bool  # its profile has a word for ``control`` and ``dim``
+    negotiates: bool  # its profile has words for loans and prices
     answers: bool  # its EMAs answer events; where not, one that was sent often enough counts as told
 
     @property
@@ -64,6 +67,12 @@ class Head(Protocol):
 
     def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
         """What became of a device's request."""
+
+    def negotiate(self, ema: str, message: FromCoordinator) -> None:
+        """Say a word of the coordinator of negotiations; what is lost is said again."""
+
+    def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
+        """Prices that changed."""
 
     def control(self, ema: str, number: int, on: bool) -> None:
         """Switch a device."""

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # Raised with every change of a table; a database of a later one is refused.
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Base(DeclarativeBase):
@@ -162,6 +162,27 @@ class LimitRow(Base):
     __tablename__ = "limits"
     scope: Mapped[str] = mapped_column(primary_key=True)
     watts: Mapped[float]
+
+
+class LoanRow(Base):
+    """A loan in the ledger of negotiations (``gateway.control.negotiation.ledger.Entry``)."""
+
+    __tablename__ = "loans"
+    loan_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    ask_id: Mapped[int] = mapped_column(BigInteger)
+    lender: Mapped[str]
+    borrower: Mapped[str]
+    mw: Mapped[int] = mapped_column(BigInteger)
+    price: Mapped[int]
+    for_s: Mapped[int]
+    stage: Mapped[str]
+
+
+class MemberRow(Base):
+    """An EMA that took part in a negotiation."""
+
+    __tablename__ = "members"
+    name: Mapped[str] = mapped_column(primary_key=True)
 
 
 class AuditRow(Base):

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
+from gateway.control.negotiation.messages import FromCoordinator
 from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.messages.budget import Budget
 from gateway.links.mir2017.server import Server
+from gateway.negotiation_words import written
 from gateway.transport.mqtt import MqttLink, MqttSettings, Tls
 from headend.ems.head import EventBody
 from headend.ems.service import EmsService
@@ -41,6 +44,7 @@ class MqttHead:
     ) -> None:
         self.name = NAME if emap1b is None else f"{NAME} emap1b"
         self.controls_devices = emap1b is None
+        self.negotiates = emap1b is None
         self.answers = True
         self._service = service
         self._translator = Translator(service, self.name)
@@ -50,6 +54,7 @@ class MqttHead:
             duration_ms=settings.duration_ms,
             admit=lambda number: service.admits(wire.ema_name(number)),
             opts_at_once=False,
+            prices=lambda number: service.prices.budgets(wire.ema_name(number)),
         )
         self._one_topic_for_all = emap1b is None
         topics = wire.EMS_SUBSCRIPTIONS if emap1b is None else emap1b.subscriptions
@@ -123,6 +128,14 @@ class MqttHead:
 
     def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
         self._post(self.server.answer_rdr(number_of(ema), number, granted, rdr_words(granted, why)))
+
+    def negotiate(self, ema: str, message: FromCoordinator) -> None:
+        if isinstance(self.server, Server):
+            self._post(self.server.negotiate(number_of(ema), written(number_of(ema), message)))
+
+    def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
+        if isinstance(self.server, Server):
+            self._post(self.server.tell_prices(number_of(ema), budgets))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         self._post(self.server.control(number_of(ema), number, on))

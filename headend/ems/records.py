@@ -53,6 +53,8 @@ def check_schema(connection: Connection, url: str) -> None:
         connection.execute(sql.insert(rows.MetaRow), {"key": "schema", "value": str(rows.SCHEMA)})
     elif int(found) > rows.SCHEMA:
         raise OperatorError(f"db: {url}: made by a later smartema (schema {found}, this one knows {rows.SCHEMA})")
+    elif int(found) < rows.SCHEMA:
+        upsert(connection, [(rows.MetaRow, {"key": "schema"}, {"value": str(rows.SCHEMA)})])
 
 
 def add_reports(connection: Connection, reports: list[NewReport]) -> list[bool]:

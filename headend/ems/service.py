@@ -7,12 +7,15 @@ import logging
 from typing import Any
 
 from gateway.clock import Clock
+from gateway.control.negotiation.messages import FromMember
 from headend.ems.book import EVENT_MEMORY_S, Book, check_watts
 from headend.ems.commands import CommandDesk
 from headend.ems.errors import Refused
 from headend.ems.events import EventDesk
 from headend.ems.head import CANNOT, TAKEN, Head
 from headend.ems.intake import Intake
+from headend.ems.negotiation import NegotiationDesk, load_loans
+from headend.ems.prices import PriceDesk
 from headend.ems.rdr import TOTAL, RdrDesk
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Ema, Event, Mode
@@ -34,6 +37,8 @@ class EmsService:
         self.rdr = RdrDesk(self.book)
         self.commands = CommandDesk(self.book)
         self.intake = Intake(self.book, self.commands, self.seen)
+        self.prices = PriceDesk(self.book)
+        self.negotiation = NegotiationDesk(self.book)
         self.started_at = 0.0
         self._woken = asyncio.Event()
         self.book.wake = self._woken.set
@@ -47,6 +52,8 @@ class EmsService:
         self.events.load(loaded.last_event)
         self.rdr.load(loaded.last_rdr, loaded.meta.get("rdr_policy"))
         self.commands.load(loaded.last_command)
+        self.prices.load(loaded.meta)
+        self.negotiation.load(await self.book.store.read(load_loans), self.prices.prices["negotiation"])
 
     async def stop(self) -> None:
         self.book.flush()
@@ -73,7 +80,7 @@ class EmsService:
         """Do what is due now; seconds until it is to be called again."""
         book = self.book
         now = book.clock.monotonic()
-        dues = [self.events.tick(), self.rdr.tick(), self.commands.tick()]
+        dues = [self.events.tick(), self.rdr.tick(), self.commands.tick(), self.negotiation.tick()]
         for ema in book.emas.values():
             if ema.connected and ema.last_seen is not None and book.wall - ema.last_seen > SILENT_S:
                 self._gone(ema, f"silent for {SILENT_S:.0f} s")
@@ -123,6 +130,7 @@ class EmsService:
         self.book.changed("ema", name, ema)
         self.log.info("%s registered (%s over %s)", name, ven_id, protocol)
         self.events.came(ema)
+        self.negotiation.came(name)
 
     def seen(self, name: str, protocol: str) -> Ema | None:
         """It said something. One that was away is back, and gets what waits for it. None: it is one too many."""
@@ -135,6 +143,7 @@ class EmsService:
             ema.connected = True
             self.book.changed("ema", name, ema)
             self.events.came(ema)
+            self.negotiation.came(name)
         return ema
 
     def disconnected(self, name: str) -> None:
@@ -145,6 +154,7 @@ class EmsService:
 
     def _gone(self, ema: Ema, why: str) -> None:
         ema.connected = False
+        self.negotiation.gone(ema.name)
         self.book.dirty(ema)
         self.book.changed("ema", ema.name, ema)
         self.log.info("%s is gone: %s", ema.name, why)
@@ -200,6 +210,18 @@ class EmsService:
         ema = self.seen(name, protocol)
         if ema is not None:
             self.rdr.asked(ema, number, watts)
+
+    def negotiates(self, name: str, protocol: str, message: FromMember) -> None:
+        """It speaks of loans."""
+        ema = self.seen(name, protocol)
+        if ema is not None:
+            self.negotiation.heard(ema, message)
+
+    async def set_prices(self, changes: dict[str, int | None]) -> dict[str, int | None]:
+        """Prices by name, whole units a kWh; None: not set any more. Raise ``Refused``."""
+        await self.prices.set(changes)
+        self.negotiation.at_price(self.prices.prices["negotiation"])
+        return self.prices.prices
 
     def refuse(self, who: str, why: str) -> None:
         """Something that a peer must not."""

@@ -12,6 +12,7 @@ from gateway.errors import OperatorError
 from gateway.links.emap1b.messages.names import check_name
 
 NO_BROKER = "none"
+SHARINGS = ("cheapest", "equal")
 POLICIES = ("deny", "grant", "limit", "manual")
 
 
@@ -59,6 +60,9 @@ class EmsSettings:
     rdr_policy: str = _key("limit", "answer to an RDR: deny, grant, limit (see docs/ems.md), manual")
     rdr_manual_s: float = _key(1.5, "manual: an RDR nobody answered by then is denied; an EMA waits 2 s by default")
     rdr_hold_s: float = _key(30.0, "a grant counts as used for this long, until the EMA's own reading shows it")
+    loan_sharing: str = _key("cheapest", "who lends: the cheapest first, or equal shares of all (the lab's)")
+    loan_answer_s: float = _key(2.0, "an ask for a loan is decided in this time; an EMA waits 4 s by default")
+    loan_longest_s: float = _key(3600.0, "no loan lasts longer")
     most_emas: int = _key(1000, "further EMAs are refused: a stranger's numbers must not fill the memory")
     most_devices: int = _key(1000, "devices an EMA may have, for the same reason")
     most_devices_all: int = _key(20_000, "devices of all EMAs together (about 10 MB)")
@@ -87,6 +91,8 @@ class EmsSettings:
         parse_address("http", self.http)
         if self.rdr_policy not in POLICIES:
             raise OperatorError(f"rdr_policy: {self.rdr_policy!r} is none of {', '.join(POLICIES)}")
+        if self.loan_sharing not in SHARINGS:
+            raise OperatorError(f"loan_sharing: {self.loan_sharing!r} is none of {', '.join(SHARINGS)}")
         for key in dataclasses.fields(self):
             value = getattr(self, key.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:

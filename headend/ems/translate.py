@@ -9,6 +9,8 @@ from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.messages import modules
+from gateway.links.mir2017.messages.negotiation import LabAsk, Negotiation
+from gateway.negotiation_words import from_member
 from headend.ems.head import EventBody
 from headend.ems.service import EmsService
 from headend.ems.state import Device
@@ -50,6 +52,8 @@ class Translator:
                 service.intake.device(_device(text, True), self._protocol)
             case h.RdrAsked(ema, number, watts):
                 service.asked(wire.ema_name(ema), self._protocol, number, watts)
+            case h.NegotiationHeard(ema, message):
+                self._negotiation(wire.ema_name(ema), message)
             case h.EmaRegistering(ema):
                 service.registering(wire.ema_name(ema), self._protocol)
             case h.EmaRegistered(ema, ven_id):
@@ -64,6 +68,10 @@ class Translator:
                 service.intake.device(_meter(meter), self._protocol)
             case Refused(topic, reason):
                 service.refuse(topic, reason)
+
+    def _negotiation(self, name: str, message: Negotiation | LabAsk) -> None:
+        if isinstance(message, Negotiation):
+            self._service.negotiates(name, self._protocol, from_member(message))
 
     def _reported(self, name: str, request_id: int, report: wire.UpdateReport) -> None:
         devices = [

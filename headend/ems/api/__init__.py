@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from gateway import __version__
-from headend.ems.api import act, guard, look, page, people
+from headend.ems.api import act, guard, look, page, people, power
 
 PREFIX = "/api/v1"
 
@@ -26,7 +26,7 @@ def build(context: guard.Context) -> FastAPI:
     )
     app.state.context = context
     guard.install(app)
-    for part, tag in ((people.router, "accounts"), (look.router, "look"), (act.router, "act")):
+    for part, tag in ((people.router, "accounts"), (look.router, "look"), (act.router, "act"), (power.router, "power")):
         app.include_router(part, prefix=PREFIX, tags=[tag])
 
     @app.get(f"{PREFIX}/docs", include_in_schema=False)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import tzinfo
+from typing import TYPE_CHECKING
 
 from gateway.errors import PeerError
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import FOR_GOOD, FOR_NOW, Step
+from gateway.links.mir2017.client import FOR_GOOD, FOR_NOW, Step, prices_of, told_prices
 from gateway.links.mir2017.client_happenings import (
     ClientOutput,
     DeviceAcknowledged,
@@ -21,6 +22,7 @@ from gateway.links.mir2017.client_happenings import (
     EventAnswerRejected,
     EventReceived,
     MarginAcknowledged,
+    Negotiated,
     PollAnswered,
     RdrAnswered,
     Refused,
@@ -33,6 +35,9 @@ from gateway.links.mir2017.client_happenings import (
 from gateway.links.mir2017.coap import messages as coap
 from gateway.links.mir2017.coap.messages import Ask, Up
 from gateway.links.mir2017.messages.fields import accepted, shown
+
+if TYPE_CHECKING:
+    from gateway.links.mir2017.messages.negotiation import LabAsk, Negotiation
 
 # Each step of the set-up: what is asked, what the answer is called, what is asked next.
 _SETUP: dict[Step, tuple[Up, str, Step]] = {
@@ -120,6 +125,10 @@ class Client:
         """Ask power back for a device; answered by ``RdrAnswered``."""
         return [Ask(Up.RDR, wire.RdrRequest(self.ema, number, watts).encode(), number=number)]
 
+    def negotiate(self, message: Negotiation | LabAsk) -> list[wire.Send]:
+        """A word to the coordinator of negotiations; what it says comes as ``Negotiated``."""
+        return [Ask(Up.NEGOTIATION, message.encode())]
+
     def device_connect(self, device: wire.DeviceText) -> list[wire.Send]:
         """Answered by ``DeviceAcknowledged``."""
         return [Ask(Up.DEVICE_CONNECT, device.encode(), number=device.device)]
@@ -177,6 +186,14 @@ class Client:
             return [EventReceived(coap.read_event(coap.read_answer(body)[1], self.zone))]
         if path == coap.Down.THRESHOLD:
             return [ThresholdReceived(coap.read_threshold(body))]
+        if path == coap.Down.NEGOTIATED:
+            from gateway.links.mir2017.messages import negotiation
+
+            return [Negotiated(negotiation.downwards(body))]
+        if path == coap.Down.BUDGET:
+            from gateway.links.mir2017.messages.budget import BudgetMessage
+
+            return prices_of(BudgetMessage.decode(body).budgets)
         at = wire.parse_down(path)
         if at.ema != self.ema or at.device is None:
             raise PeerError(f"path {shown(path)}: is not one of gw/{self.ema}")
@@ -198,7 +215,7 @@ class Client:
         self._duration_ms = answer.duration_ms or self._duration_ms
         self.step = following
         if following is Step.UP:
-            return [SessionUp(self._duration_ms)]
+            return [*told_prices(rest), SessionUp(self._duration_ms)]
         return [self._hello(_SETUP[following][0])]
 
     def _polled(self, body: bytes) -> list[ClientOutput]:

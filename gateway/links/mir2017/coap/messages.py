@@ -73,6 +73,7 @@ class Down(StrEnum):
     PUSHED_EVENT = "oadrDistributeEvent"
     THRESHOLD = "threshold"
     NEGOTIATED = "nego_result"
+    BUDGET = "budget"  # ours
 
 
 class Word(StrEnum):
@@ -310,8 +311,16 @@ class SetupAnswer:
         return cls(f.response() if "Response" in f else None, duration)
 
 
-def setup_answer(service: str, ven_id: str, ema: int, request_id: int, duration_ms: int, vtn: str) -> bytes:
-    """An answer of the set-up: the keys of section 2 between its ``Service`` and the registration's."""
+def setup_answer(
+    service: str,
+    ven_id: str,
+    ema: int,
+    request_id: int,
+    duration_ms: int,
+    vtn: str,
+    more: Mapping[str, object] | None = None,
+) -> bytes:
+    """An answer of the set-up: the keys of section 2 between its ``Service`` and the registration's, and ``more``."""
     keys: dict[str, object] = {"Service": service, "VENID": ven_id}
     if service not in ("Response", "DistributeEvent"):
         keys |= {"VTNID": vtn, "TransportName": vtn}
@@ -319,7 +328,7 @@ def setup_answer(service: str, ven_id: str, ema: int, request_id: int, duration_
         keys["Response"] = "ACK_SUCCESS" if service in ("RegisterReport", "DistributeEvent") else 200
     if "Created" in service or service == "RegisterReport":
         keys["Duration"] = duration_ms
-    keys |= {"RequestID": request_id, "RegistrationID": ema, "Version": VERSION}
+    keys |= {"RequestID": request_id, "RegistrationID": ema, "Version": VERSION, **(more or {})}
     return write_answer(Word.ANSWER, keys)
 
 

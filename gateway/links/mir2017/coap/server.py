@@ -17,8 +17,10 @@ from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.coap import messages as coap
 from gateway.links.mir2017.coap.messages import Up
-from gateway.links.mir2017.messages import modules
+from gateway.links.mir2017.messages import modules, negotiation
+from gateway.links.mir2017.messages.budget import Budget, BudgetMessage, budget_keys
 from gateway.links.mir2017.messages.fields import shown
+from gateway.links.mir2017.messages.negotiation import LabAnswer, Negotiation
 from gateway.links.mir2017.salvage import named_device, named_report
 from gateway.links.mir2017.server import CANNOT, MOST_EMAS, NOT_SERVED
 from gateway.record import changed, record
@@ -87,6 +89,7 @@ class Server:
         vtn_name: str = wire.VTN_NAME,
         ems_name: str = wire.EMS_NAME,
         admit: Callable[[int], bool] | None = None,
+        prices: Callable[[int], tuple[Budget, ...]] | None = None,
     ) -> None:
         self.zone = zone
         self.duration_ms = duration_ms
@@ -94,6 +97,7 @@ class Server:
         self._vtn = vtn_name
         self._ems = ems_name
         self._admit = admit or (lambda number: len(self._emas) < MOST_EMAS)
+        self._prices = prices
         self._emas: dict[int, EmaSession] = {}
         self._handlers: dict[str, Callable[[bytes], tuple[Hashable, list[ServerOutput]]]] = {
             Up.POLL: self._poll,
@@ -104,6 +108,7 @@ class Server:
             Up.DEVICE_DISCONNECT: lambda body: self._device(body, False),
             Up.POWER_MARGIN: self._margin,
             Up.RDR: self._rdr,
+            Up.NEGOTIATION: self._negotiation,
             Up.DISCONNECTED: self._disconnected,
         }
 
@@ -169,7 +174,11 @@ class Server:
         return outputs
 
     def _registration(self, service: str, session: EmaSession, hello: coap.Hello) -> bytes:
-        return coap.setup_answer(service, session.ven_id, hello.ema, hello.request_id, self.duration_ms, self._vtn)
+        told = self._prices is not None and service == _SETUP[Up.REQUEST_EVENT]
+        more = budget_keys(self._prices(hello.ema)) if told and self._prices is not None else None
+        return coap.setup_answer(
+            service, session.ven_id, hello.ema, hello.request_id, self.duration_ms, self._vtn, more
+        )
 
     def _poll(self, body: bytes) -> tuple[Hashable, list[ServerOutput]]:
         """The first one of a session belongs to the set-up."""
@@ -237,6 +246,11 @@ class Server:
         self._ema(m.ema)
         return ("rdr", m.ema, m.device), [h.RdrAsked(m.ema, m.device, m.value)]
 
+    def _negotiation(self, body: bytes) -> tuple[Hashable, list[ServerOutput]]:
+        message = negotiation.upwards(body)
+        self._ema(message.ema)
+        return None, [h.NegotiationHeard(message.ema, message), Answer(None, Up.NEGOTIATION.encode("ascii"))]
+
     def _disconnected(self, body: bytes) -> tuple[Hashable, list[ServerOutput]]:
         ema = wire.Presence.decode(body).ema
         self._ema(ema).registered = False
@@ -298,6 +312,14 @@ class Server:
     def dim(self, ema: int, device: int, up: bool) -> Write:
         """One dimming step. Relative: never send it again on a doubt."""
         return Write(ema, wire.device_down(ema, device, wire.DeviceDown.DIMMING), wire.Dimming(up).encode())
+
+    def negotiate(self, ema: int, message: Negotiation | LabAnswer) -> Write:
+        """A word of the coordinator of negotiations to a member."""
+        return Write(ema, coap.Down.NEGOTIATED, message.encode())
+
+    def tell_prices(self, ema: int, budgets: tuple[Budget, ...]) -> Write:
+        """Prices that changed. Absolute: what is lost is said with the next set-up."""
+        return Write(ema, coap.Down.BUDGET, BudgetMessage(self._ven(ema), budgets).encode())
 
     def threshold(self, ema: int, watts: int) -> Write:
         """A new default threshold."""
