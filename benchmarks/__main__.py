@@ -17,6 +17,9 @@ BENCHES = {
     "reaction": ("reaction_p50", "reaction_p99", "reaction_200_p99"),
     "event": ("event_p50", "event_p99"),
     "cpu": ("cpu_200",),
+    "coap_poll": ("coap_poll_p50", "coap_poll_p99"),
+    "coap_observe": ("observe_event_p50",),
+    "coap_reaction": ("coap_reaction_push_p99", "coap_reaction_observe_p99"),
     "journal": ("commit_p99", "outbox"),
     "control_quality": ("control_quality",),
 }
