@@ -144,3 +144,142 @@ async def test_held_under_what_the_event_above_leaves(
         await upper.ema.shows(lambda s: _shown(s, 2)["limit_w"] is None, "it is free")
         status = await upper.ema.status()
         assert status["commands"]["failed"] == 0, upper.ema.log()
+
+
+@pytest.mark.parametrize(("link", "mode"), [("mqtt", 1), ("coap", 0)], ids=["mqtt", "coap"])
+async def test_either_killed_in_an_event(tmp_path: Path, mosquitto: Mosquitto, link: str, mode: int) -> None:
+    ems = EmsBeside(tmp_path / "ems", mosquitto.port)
+    upper = Place(tmp_path, 1, 1, mosquitto.port, below=({"number": 2, "max_w": 300},))
+    _secrets(upper, 2)
+    lower = Place(tmp_path, 2, 3, mosquitto.port, above=upper, link=link, mode=mode)
+    async with closing(lower, upper, ems):
+        await ems.start()
+        await upper.start()
+        await lower.start()
+        await upper.has(2, 300.0)
+        await upper.ema.registered()
+        event = await ems.event(250)
+        await ems.answered(event)
+        await until(lambda: upper.watts + lower.watts <= 250, PATIENCE_S, "both under the event")
+        before = await upper.ema.shows(lambda s: _shown(s, 2)["opt"] == "in", "it opted in")
+        await lower.ema.shows(lambda s: s["commands"]["confirmed"] == s["commands"]["sent"], "settled")
+        lower.agents.watch()
+
+        upper.ema.kill()
+        await upper.ema.start()
+        after = await upper.ema.shows(lambda s: _shown(s, 2).get("here") and s["power_w"] > LAMP_W, "it is heard again")
+        assert after["boot"] > before["boot"]
+        await upper.ema.registered()
+        await upper.ema.present(11)
+        await upper.ema.shows(lambda s: _shown(s, 2)["opt"] == "in", "it opted in again")
+        assert (await upper.below(2))["limit_w"] <= 150
+
+        lower.ema.kill()
+        await lower.ema.start()
+        await lower.ema.present(11, 12, 13)
+        await lower.ema.registered()
+        assert (await lower.ema.status())["limit"]["import_w"] <= 150
+        assert max(watts for _, watts in lower.agents.samples) <= 150, "not once over its limit"
+        await upper.ema.shows(lambda s: s["power_w"] <= 250 and not s["stale"], "counted again")
+
+        tighter = await ems.ems.change_event(event.id, value_w=120.0)
+        await ems.answered(tighter)
+        await until(lambda: upper.watts + lower.watts <= 120, PATIENCE_S, "it takes a change after both restarts")
+        await ems.ems.cancel_event(event.id)
+        await until(lambda: upper.watts + lower.watts == 4 * LAMP_W, PATIENCE_S, "all is given back")
+
+
+async def asked_back(place: Place, number: int, watts: float) -> dict[str, Any]:
+    """A lamp's RDR and what became of it."""
+    known = len((await place.ema.status())["rdr"])
+    await place.ema.ask("rdr", number=number, watts=watts, for_s=300)
+    status = await place.ema.shows(lambda s: len(s["rdr"]) > known, "the RDR is settled")
+    return dict(status["rdr"][-1])
+
+
+@pytest.mark.parametrize(("link", "mode"), [("mqtt", 1), ("coap", 0)], ids=["mqtt", "coap"])
+async def test_power_asked_back_from_below(tmp_path: Path, mosquitto: Mosquitto, link: str, mode: int) -> None:
+    ems = EmsBeside(tmp_path / "ems", mosquitto.port)
+    # So much hysteresis that what is free is not given back by itself.
+    upper = Place(tmp_path, 1, 1, mosquitto.port, below=({"number": 2, "max_w": 300},), hysteresis_min_w=150)
+    _secrets(upper, 2)
+    lower = Place(tmp_path, 2, 3, mosquitto.port, above=upper, link=link, mode=mode)
+    async with closing(lower, upper, ems):
+        await ems.start()
+        await upper.start()
+        await lower.start()
+        await upper.has(2, 300.0)
+        await upper.ema.registered()
+        event = await ems.event(300)
+        await ems.answered(event)
+        await until(lambda: lower.watts == 200, PATIENCE_S, "one lamp is off")
+        await upper.has(2, 200.0)
+
+        refused = await asked_back(lower, 11, 100)
+        assert refused["result"] == "denied"
+        assert "up says Deny" in refused["why"], "the reason of the one above"
+        assert f"event {event.id} asks 300 W" in refused["why"], "which is the EMS's"
+
+        wider = await ems.ems.change_event(event.id, value_w=400.0)
+        await ems.answered(wider)
+        granted = await asked_back(lower, 11, 100)
+        assert granted["result"] == "granted"
+        await until(lambda: lower.watts == 300, PATIENCE_S, "its lamp is on")
+        own = (await upper.ema.status())["rdr"][-1]
+        assert (own["device"], own["result"]) == ("gw/2", "granted")
+        assert "100 W of margin" in own["why"], "within our margin nobody above is asked"
+        assert (await upper.below(2))["granted_w"] == 100
+        await upper.has(2, 300.0)
+
+        again = await ems.ems.change_event(event.id, value_w=300.0)
+        await ems.answered(again)
+        await until(lambda: lower.watts < 200, PATIENCE_S, "a tighter limit ends what was granted")
+        await upper.has(2, lower.watts)
+        assert (await upper.below(2))["granted_w"] == 0
+
+        await ems.ems.set_limit("gw/1", 1000.0)
+        before = lower.watts
+        above = await asked_back(lower, 11, 100)
+        assert above["result"] == "granted"
+        assert (await upper.ema.status())["grants"][-1]["resource"] == "gw/2"
+        await until(lambda: lower.watts == before + 100, PATIENCE_S, "the EMS gave it")
+        assert upper.watts == LAMP_W
+
+
+async def test_three_levels_over_two_links(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    ems = EmsBeside(tmp_path / "ems", mosquitto.port)
+    top = Place(tmp_path, 1, 1, mosquitto.port, below=({"number": 2, "max_w": 400},))
+    _secrets(top, 2)
+    middle = Place(tmp_path, 2, 1, mosquitto.port, above=top, below=({"number": 3, "max_w": 300},))
+    _secrets(middle, 3)
+    bottom = Place(tmp_path, 3, 3, mosquitto.port, above=middle, link="coap", mode=2)
+    places = (top, middle, bottom)
+
+    def total() -> float:
+        return sum(place.watts for place in places)
+
+    async with closing(bottom, middle, top, ems):
+        await ems.start()
+        for place in places:
+            await place.start()
+        await middle.has(3, 300.0)
+        await top.has(2, 400.0)
+        await top.ema.registered()
+        event = await ems.event(300)
+        await ems.answered(event)
+        await until(lambda: total() <= 300, PATIENCE_S, "all three under the event")
+        assert (top.watts, middle.watts) == (LAMP_W, LAMP_W), "the smallest number gives, at each level"
+        assert (await top.below(2))["limit_w"] <= 200
+        assert (await middle.below(3))["limit_w"] <= 100
+        report = await top.ema.shows(lambda s: s["power_w"] <= 300 and not s["stale"], "the sum of all three")
+        assert report["power_w"] == pytest.approx(total(), abs=1)
+
+        middle.ema.kill()
+        await middle.ema.start()
+        await middle.ema.present(11)
+        await middle.ema.registered()
+        await middle.ema.shows(lambda s: _shown(s, 3).get("opt") == "in", "what is below is held on")
+        assert bottom.watts <= 100
+
+        await ems.ems.cancel_event(event.id)
+        await until(lambda: total() == 5 * LAMP_W, PATIENCE_S, "all is given back")
