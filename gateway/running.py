@@ -94,7 +94,7 @@ class Running:
         self.upstream_configs.append(config)
         self.parts.engine.upstreams.append(upstream)
         self.tell_reporter()
-        self.supervisor.start(f"upstream {config.name}", upstream.run)
+        self._start_part(f"upstream {config.name}", upstream.run, getattr(upstream, "opened", None))
 
     async def end_upstream(self, config: UpstreamConfig, upstream: Upstream) -> None:
         """It says good-bye first."""

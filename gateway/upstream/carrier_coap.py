@@ -21,7 +21,7 @@ from aiocoap.resource import PathCapable
 
 from gateway.clock import Clock
 from gateway.config.model import UpstreamConfig
-from gateway.errors import TransientError
+from gateway.errors import OperatorError, TransientError
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import ClientOutput, SessionUp
 from gateway.transport.coap_ask import TEXT, ask, short_tokens
@@ -97,6 +97,9 @@ class CoapCarrier:
         self._observing: asyncio.Task[None] | None = None
         self._missing = False
         self._renew = asyncio.Event()
+        # Blocks of two messages for one resource would be put together as one (RFC 7959, 2.5): one at a time.
+        self._blocks = asyncio.Lock()
+        self.opened = asyncio.Event()
         self.observed = 0  # notifications
 
     @property
@@ -120,12 +123,17 @@ class CoapCarrier:
             site.add_resource(path.split("/"), _Long(self, path))
         if self._served.tree:
             site.add_resource(self._served.tree.split("/"), _Tree(self, self._served.tree))
-        self._lease = await self._hub.open(site, *self._serve)
+        try:
+            self._lease = await self._hub.open(site, *self._serve)
+        except OperatorError as err:
+            raise OperatorError(f"upstream {self._config.name}: {err}") from None
+        self.opened.set()
         short_tokens(self._lease.context)
         try:
             await self._hooks.up()
             await asyncio.get_running_loop().create_future()
         finally:
+            self.opened.clear()
             lease, self._lease = self._lease, None
             for task in list(self._tasks):
                 task.cancel()
@@ -144,6 +152,7 @@ class CoapCarrier:
                 return Sources(sorted({str(entry[4][0]) for entry in found}))
             except OSError as err:
                 self._log.debug("%s: %s: %s", self._config.name, self._config.host, err)
+                self.opened.set()  # a name server that is not up yet keeps no daemon from its start
                 await self._clock.sleep(AGAIN_S)
 
     # What goes out

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
 from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
-from gateway.errors import TransientError
+from gateway.errors import SmartemaError, TransientError
 from gateway.links.mir2017 import client_happenings as link
 from gateway.links.mir2017 import messages as wire
 from gateway.transport.backoff import Backoff
@@ -109,7 +109,7 @@ class EmsUpstream:
     # Upstream
 
     async def run(self) -> None:
-        """Hold the session until cancelled."""
+        """Hold the session until cancelled. Raise ``OperatorError`` when our own address for the EMS is taken."""
         self._loop = asyncio.get_running_loop()
         self._closing = False
         try:
@@ -117,8 +117,15 @@ class EmsUpstream:
                 group.create_task(self._carrier.run())
                 group.create_task(self._deadlines.run())
                 group.create_task(self._jobs.run())
+        except* SmartemaError as errors:
+            raise errors.exceptions[0] from None
         finally:
             self._loop = None
+
+    @property
+    def opened(self) -> asyncio.Event | None:
+        """Set while what the carrier opens on this machine is open; None where it opens nothing."""
+        return getattr(self._carrier, "opened", None)
 
     def wake(self) -> None:
         """The outbox has something new."""

@@ -26,9 +26,12 @@ START_S = 60.0
 
 
 class EmsChild:
-    """One ``smartema ems``. ``options`` are further words of its command line; a restart keeps state and port."""
+    """One ``smartema ems``. ``options`` are further words of its command line; a restart keeps state and port.
 
-    def __init__(self, directory: Path, broker: int, *options: str, trust: ssl.SSLContext | None = None) -> None:
+    ``broker`` None: it has none.
+    """
+
+    def __init__(self, directory: Path, broker: int | None, *options: str, trust: ssl.SSLContext | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.state = directory / "state"
         self.http = free_port()
@@ -36,7 +39,7 @@ class EmsChild:
         self._log = directory / "log"
         self._trust = trust
         self._words = (
-            *("--broker", f"127.0.0.1:{broker}", "--http", f"127.0.0.1:{self.http}", "--no-tty"),
+            *("--broker", f"127.0.0.1:{broker}" if broker is not None else "none", "--http", f"127.0.0.1:{self.http}", "--no-tty"),
             *("--state-dir", str(self.state), "--zone", "UTC", *options),
         )
         self._client: httpx.AsyncClient | None = None
@@ -61,7 +64,7 @@ class EmsChild:
         self.spawn()
         await until(lambda: (self.state / "endpoint.json").exists() or self._ended(), START_S, "the EMS serves")
         assert not self._ended(), self.log()
-        await self.shows("/overview", lambda o: o["links"][0]["up"], "the EMS is at its broker")
+        await self.shows("/overview", lambda o: all(link["up"] for link in o["links"]), "its links are up")
         return self
 
     def _ended(self) -> bool:
