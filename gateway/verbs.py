@@ -81,7 +81,8 @@ class Verbs:
             "events": [self._event(e, now.wall) for e in engine.book.events.values()],
             "grants": [to_plain(g) for g in engine.book.grants],
             "rdr": [to_plain(entry) for entry in engine.rdr.log],
-            "price": None,
+            "price": engine.prices.shown() or None,
+            "negotiation": None if engine.loans is None else engine.loans.status(),
         }
 
     def _upstreams(self) -> list[dict[str, Any]]:

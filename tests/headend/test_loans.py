@@ -1,0 +1,131 @@
+"""EMAs that lend each other power: two real daemons, a real EMS as the coordinator, a broker or CoAP between them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.ems_process import EmsChild
+from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.process import Agents, Ema, closing, lamps
+from tests.support.wait import until
+
+
+class Site:
+    """An EMA with lamps of 100 W on its own broker, below an EMS over ``link``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        link: str,
+        above: int,
+        count: int,
+        threshold_w: float,
+        **negotiation: Any,
+    ) -> None:
+        self.name, self.count, self.port = f"gw/{number}", count, free_port()
+        upstream: dict[str, Any] = {"name": "ems", "protocol": link, "host": "127.0.0.1", "port": above}
+        upstream |= {"timezone": "UTC", "mode": 1 if link == "mqtt" else 0}
+        if link == "coap":
+            upstream["local_port"] = free_port(socket.SOCK_DGRAM)
+        self.ema = Ema(
+            directory / f"ema-{number}",
+            {
+                "ema": {"number": number},
+                "control": {"threshold_w": threshold_w, "restore_delay_s": 0, "hysteresis_min_w": 5, "pass_s": 0.2},
+                "reports": {"period_s": 0.5, "change_s": 0.1},
+                "negotiation": {"enabled": True, "reserve_w": 0, "guard_s": 2, "again_s": 3, **negotiation},
+                "site_broker": {"port": self.port, "anonymous": True},
+                "upstream": [upstream],
+                "device": lamps(*range(1, count + 1)),
+            },
+        )
+        self.agents = Agents()
+
+    async def start(self) -> None:
+        await self.ema.start()
+        for number in range(1, self.count + 1):
+            self.agents.mqtt(self.port, self.agents.lamp(number, 100.0), period_s=0.5)
+        await self.ema.present(*range(1, self.count + 1))
+        await self.ema.registered()
+
+    async def stop(self) -> None:
+        await self.agents.stop()
+        await self.ema.close()
+
+    async def shows(self, condition: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
+        """The first status of its loans for which the condition holds."""
+        status = await self.ema.shows(lambda s: condition(s["negotiation"]), f"{self.name}: {what}")
+        return dict(status["negotiation"])
+
+    async def limit(self, watts: float) -> None:
+        """Return when that is its limit."""
+        await self.ema.shows(lambda s: s["limit"]["import_w"] == watts, f"{self.name} has a limit of {watts} W")
+
+    async def why(self, rule: str = "loan") -> list[str]:
+        return [d["line"] for d in await self.ema.ask("why", last=200) if d["rule"] == rule]
+
+
+@pytest_asyncio.fixture(params=["mqtt", "coap"])
+async def link(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def ems(tmp_path: Path, mosquitto: Mosquitto, link: str) -> AsyncIterator[EmsChild]:
+    options = ("--duration-ms", "500", "--rdr-policy", "deny")
+    if link == "coap":
+        options = (*options, "--coap", f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}")
+    child = EmsChild(tmp_path / "ems", mosquitto.port, *options)
+    child.above = int(options[-1].rpartition(":")[2]) if link == "coap" else mosquitto.port  # type: ignore[attr-defined]
+    yield child
+    await child.stop()
+
+
+async def balances(ems: EmsChild) -> dict[str, float]:
+    return dict((await ems.ask("GET", "/negotiation"))["balances_w"])
+
+
+async def test_one_borrows_what_the_other_has_and_it_returns(tmp_path: Path, ems: EmsChild, link: str) -> None:
+    """A device asks its power back; nothing is left, the EMS denies, the neighbour lends; limits move and move back."""
+    above = ems.above  # type: ignore[attr-defined]
+    one = Site(tmp_path, 1, link, above, 2, 110.0)
+    two = Site(tmp_path, 2, link, above, 1, 400.0, ask=200)
+    async with closing(one, two):
+        await ems.start()
+        await one.start()
+        await two.start()
+        await until(lambda: one.agents.watts == 110, 30, "one of two lamps is dimmed")
+        await two.shows(lambda n: n["offered_w"] == 300, "offers what it does not draw")
+        await ems.shows(
+            "/negotiation", lambda n: {o["ema"]: o["watts"] for o in n["offers"]}.get("gw/2") == 300, "told"
+        )
+
+        dim = next(number for number in (1, 2) if one.agents.draws(number) == 10)
+        answer = await one.ema.ask("rdr", number=dim, watts=90, for_s=6)
+        assert answer["result"] == "pending"
+        await until(lambda: one.agents.watts == 200, 30, "both shine bright")
+        await one.limit(200)
+        await two.limit(310)
+        shown = (await one.ema.status())["limit"]["terms"]
+        assert [(t["source"], t["watts"]) for t in shown] == [("threshold", 110), ("borrowed from gw/2", 90)]
+        assert await balances(ems) == {"gw/1": 90, "gw/2": -90}
+        rdr = (await one.ema.status())["rdr"][-1]
+        assert rdr["result"] == "granted"
+        assert "Deny" in rdr["why"]
+        assert "other EMAs: 90 W for 6 s: 90 W of gw/2 at 200" in rdr["why"]
+        assert "borrows 90 W for 6 s: 90 W of gw/2 at 200" in await one.why()
+
+        # By each side's own clock: the borrower's limit falls first, the lender's rises after it.
+        await one.limit(110)
+        await until(lambda: one.agents.watts == 110, 30, "dimmed again")
+        await two.limit(400)
+        await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
+        assert await balances(ems) == {}
+    assert "Traceback" not in one.ema.log() + two.ema.log() + ems.log()
