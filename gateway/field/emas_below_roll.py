@@ -123,10 +123,11 @@ class Roll:
 
     def reported(self, below: Below, report: wire.UpdateReport, held: bool, wall: float, mono: float) -> Reading | None:
         """Keep a report; the reading that it is, or None: a double, or older than what is known."""
-        order = wire.split_request_id(report.request_id) or (0, 0)
         before = below.report
-        late = order != (0, 0) and order <= (before.boot, before.seq)
-        if order[0] != before.boot:
+        known = before.boot, before.seq
+        order = wire.split_request_id(report.request_id)
+        late = order is not None and order <= known
+        if order is not None and order[0] != known[0]:
             below.skew = Skew()
         at = None if report.time_ms is None else report.time_ms / 1000
         taken_at = mono - (below.skew.delay(at, wall, mono) if at is not None else 0.0)
@@ -142,7 +143,7 @@ class Roll:
             report.storage,
             None if report.devices is None else len(report.devices),
             at,
-            *order,
+            *(order or known),
             most_w,
             own_w,
         )
