@@ -6,6 +6,7 @@ one address (the second is an ``OperatorError``).
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from gateway.transport.coap import GuardedSite, Sources, open_server, peer_host  # isort: skip
@@ -91,17 +92,19 @@ class CoapHub:
     def __init__(self, ipv6: bool | None = None) -> None:
         self._ipv6 = ipv6
         self._servers: dict[tuple[str, int], _Server] = {}
+        self._opening = asyncio.Lock()
 
     async def open(self, site: GuardedSite, host: str, port: int) -> Lease:
         """Serve ``site`` at ``host:port``. Raise ``OperatorError`` when that is taken by another process, is not an
         address of ours, or serves the same path already."""
         key = (host, port)
-        server = self._servers.get(key)
-        if server is None:
-            trees = _Trees()
-            server = _Server(trees, await open_server(trees, host, port, self._ipv6))
-            if port:
-                self._servers[key] = server
+        async with self._opening:  # parts start side by side
+            server = self._servers.get(key)
+            if server is None:
+                trees = _Trees()
+                server = _Server(trees, await open_server(trees, host, port, self._ipv6))
+                if port:
+                    self._servers[key] = server
         for path in site.paths():
             if any(other.has(path) for other in server.trees.sites):
                 raise OperatorError(f"CoAP {host}:{port}: two parts serve /{'/'.join(path)}; give one another port")

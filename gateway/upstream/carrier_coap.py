@@ -24,7 +24,7 @@ from gateway.config.model import UpstreamConfig
 from gateway.errors import OperatorError, TransientError
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import ClientOutput, SessionUp
-from gateway.transport.coap_ask import TEXT, ask, short_tokens
+from gateway.transport.coap_ask import LARGEST_DATAGRAM, TEXT, ask, short_tokens
 from gateway.transport.coap_shared import CoapHub, Lease
 from gateway.upstream.carrier import Hooks, UpperClient
 
@@ -173,7 +173,8 @@ class CoapCarrier:
 
     async def _ask(self, lease: Lease, send: wire.Send) -> Any:
         how = self._config.confirmable, self._served.content_format
-        return await ask(lease.context, self.address, send.topic, send.body, ANSWER_S, *how)
+        async with self._blocks if len(send.body) > LARGEST_DATAGRAM else contextlib.nullcontext():
+            return await ask(lease.context, self.address, send.topic, send.body, ANSWER_S, *how)
 
     async def _post(self, send: wire.Send) -> None:
         assert self._lease is not None

@@ -13,12 +13,7 @@ from headend.ems.settings import EmsSettings
 
 
 def emap1b_server(service: EmsService, settings: EmsSettings, clock: Clock, rng: random.Random) -> Server:
-    """EMAs keep their names over a restart of the EMS; its own requestIDs are made of a random number a start."""
-
-    def name_of(number: int) -> str:
-        ema = service.book.emas.get(wire.ema_name(number))
-        return ema.ven_id if ema is not None else ""
-
+    """Its own requestIDs are made of a random number a start, so that none comes twice."""
     return Server(
         duration_ms=settings.duration_ms,
         ems_name=settings.ems_name,
@@ -26,7 +21,6 @@ def emap1b_server(service: EmsService, settings: EmsSettings, clock: Clock, rng:
         opts_at_once=False,
         wall=lambda: clock.now().wall,
         run=rng.getrandbits(52),
-        name_of=name_of,
     )
 
 

@@ -56,7 +56,6 @@ class MqttHead:
             opts_at_once=False,
             prices=lambda number: service.prices.budgets(wire.ema_name(number)),
         )
-        self._one_topic_for_all = emap1b is None
         topics = wire.EMS_SUBSCRIPTIONS if emap1b is None else emap1b.subscriptions
         self.broker = MqttLink(
             mqtt_settings(settings, topics), clock, rng, self._received, on_up=self._up, on_down=self._down, logger=log
@@ -103,12 +102,7 @@ class MqttHead:
         self._post(self.server.distribute(number_of(ema), event_of(event)))
 
     def broadcast(self, event: EventBody) -> None:
-        if self._one_topic_for_all:
-            self._post(self.server.broadcast(event_of(event)))
-            return
-        for ema in self._service.book.emas.values():
-            if ema.protocol == self.name and ema.connected:
-                self.push(ema.name, event)
+        self._post(self.server.broadcast(event_of(event)))
 
     def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
         body = event_of(event) if event is not None else None

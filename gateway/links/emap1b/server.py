@@ -54,8 +54,7 @@ class Server(Says):
     A server that was restarted serves EMAs that registered before. ``duration_ms``: the poll interval asked for.
     ``admit``: may this EMA be served (None: ``most_emas`` of them may). ``opts_at_once``: answer CreatedEvent as it
     comes; else each ``EventAnswered`` waits for ``acknowledge_opt``. ``wall``: seconds since 1970. ``run``: a number
-    that no other start ever has. ``name_of``: what an EMA was called before this server started, empty for unknown.
-    ``zone`` is not used: times have their offset.
+    that no other start ever has. ``zone`` is not used: times have their offset.
     """
 
     controls_devices = False
@@ -71,10 +70,9 @@ class Server(Says):
         *,
         wall: Callable[[], float],
         run: int,
-        name_of: Callable[[int], str] | None = None,
     ) -> None:
         emap.check_name("ems_name", ems_name)
-        super().__init__(ems_name, wall, run, name_of)
+        super().__init__(ems_name, wall, run)
         self.zone = zone
         self.duration_ms = duration_ms
         self.refused = 0
@@ -181,6 +179,7 @@ class Server(Says):
         ]
 
     def _created_event(self, ema: int, session: EmaSession, message: emap.CreatedEvent) -> list[ServerOutput]:
+        session.connected = True
         event = emap.number_of(message.event_id)
         known = self._events.get((event, message.modification))
         number = emap.number_of(message.request_id) if known is None else known
@@ -219,6 +218,7 @@ class Server(Says):
         return [reply, ReportRefused(ema, emap.number_of(request), str(err))]
 
     def _create_opt(self, ema: int, session: EmaSession, message: emap.CreateOpt) -> list[ServerOutput]:
+        session.connected = True
         device = message.device
         asked = (message.request_id, message.opt_id)
         before = session.answers.get(device)

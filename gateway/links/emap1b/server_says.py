@@ -54,11 +54,8 @@ class EmaSession:
 class Says:
     """Publish each ``Send``, in order. Calls as in ``links.mir2017.server_says``."""
 
-    def __init__(
-        self, ems_name: str, wall: Callable[[], float], run: int, name_of: Callable[[int], str] | None = None
-    ) -> None:
+    def __init__(self, ems_name: str, wall: Callable[[], float], run: int) -> None:
         self.name = ems_name
-        self._name_of = name_of or (lambda number: "")
         self._wall = wall
         self._run = run
         self._count = 0
@@ -154,10 +151,7 @@ class Says:
 
     def _ven(self, ema: int) -> str:
         session = self._emas.get(ema)
-        if session is not None:
-            return session.ven_id
-        known = self._name_of(ema)
-        return known if emap.number_in(known) == ema else f"MIR_VEN{ema}"
+        return session.ven_id if session is not None else f"MIR_VEN{ema}"
 
     def _now_ms(self) -> int:
         return round(self._wall() * 1000)
