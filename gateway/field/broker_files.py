@@ -19,6 +19,8 @@ from gateway.errors import OperatorError
 
 EMA_ACCOUNT = "ema"
 EMS_ACCOUNT = "ems"
+# The EMS's name in profile emap1b where nothing else is said.
+EMS_NAME = "MIR_EMS"
 # Of devices that no [[device]] names, where such may come.
 GUEST_ACCOUNT = "guest"
 # mosquitto_passwd's own count; it is what mosquitto 2.0 expects where none is said.
@@ -155,21 +157,26 @@ def generate_site_acl(
     return "\n".join(parts)
 
 
-def generate_ems_acl(ema_numbers: Iterable[int]) -> str:
-    """Topic rights on the EMS's broker: only the EMS writes ``gw/#``; an EMA reads its own and what goes to all."""
-    parts = [f"user {EMS_ACCOUNT}\ntopic write gw/#\ntopic read EMS/#\n"]
+def generate_ems_acl(ema_numbers: Iterable[int], ems_name: str = EMS_NAME) -> str:
+    """Topic rights on the EMS's broker: only the EMS writes ``gw/#``; an EMA reads its own and what goes to all. In
+    profile emap1b, where topics name both, each has its own below ``/EMAP``; an EMA is called MIR_VEN<n> there."""
+    emap = f"/EMAP/{ems_name}/1.0b/#"
+    parts = [f"user {EMS_ACCOUNT}\ntopic write gw/#\ntopic read EMS/#\ntopic write /EMAP/+/1.0b/+\ntopic read {emap}\n"]
     for number in ema_numbers:
-        parts.append(_ema_rights(number))
+        parts.append(
+            f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n"
+            f"topic read /EMAP/MIR_VEN{number}/1.0b/#\ntopic write {emap}\n"
+        )
     return "\n".join(parts)
 
 
-def _ema_rights(number: int) -> str:
-    """Of an EMA where its upper side is: it reads its own and what goes to all."""
-    return f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n"
-
-
 def write_ems_files(
-    directory: Path, ema_numbers: Sequence[int], bind: str, port: int, token: Callable[[], str] = new_password
+    directory: Path,
+    ema_numbers: Sequence[int],
+    bind: str,
+    port: int,
+    token: Callable[[], str] = new_password,
+    ems_name: str = EMS_NAME,
 ) -> list[Path]:
     """Write what the EMS's broker needs into ``directory``: settings, rights, accounts, one password file each.
 
@@ -184,7 +191,7 @@ def write_ems_files(
         for _, path in accounts:
             if not path.exists():
                 write_private(path, token() + "\n")
-        write_private(rights, generate_ems_acl(ema_numbers))
+        write_private(rights, generate_ems_acl(ema_numbers, ems_name))
         write_private(accounts_file, password_file((name, read_secret(path)) for name, path in accounts))
         write_private(
             settings,

@@ -103,6 +103,13 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     broker.add_argument("--emas", default="1", metavar="N,N", help="numbers of the EMAs, such as 1,2 or 1-20")
     broker.add_argument("--bind", default="127.0.0.1", help="address it listens on (default 127.0.0.1)")
     broker.add_argument("--port", type=int, default=1883, help="its port (default 1883)")
+    broker.add_argument(
+        "--ems-name",
+        dest="broker_ems_name",
+        default="MIR_EMS",
+        metavar="NAME",
+        help="the EMS's name in profile emap1b (default MIR_EMS)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -180,8 +187,12 @@ def _broker_config(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gateway.field.broker_files import write_ems_files
+    from gateway.links.emap1b.messages.names import check_name
 
-    files = write_ems_files(Path(args.directory), _numbers(args.emas), args.bind, args.port)
+    check_name("--ems-name", args.broker_ems_name)
+    files = write_ems_files(
+        Path(args.directory), _numbers(args.emas), args.bind, args.port, ems_name=args.broker_ems_name
+    )
     for path in files:
         print(path)
     print(f"start it{' as root' if os.geteuid() == 0 else ''}: mosquitto -c {files[0]}")

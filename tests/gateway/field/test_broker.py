@@ -396,6 +396,15 @@ async def test_only_the_ems_writes_gw_on_its_broker(tmp_path: Path) -> None:
             assert (await anext(aiter(ems.messages))).payload == b"mine"
             messages = aiter(two.messages)
             assert [(await anext(messages)).payload for _ in range(2)] == [b"for all", b"for two"]
+            # Profile emap1b: each its own below /EMAP.
+            await two.subscribe("/EMAP/#", 1)
+            await ems.subscribe("/EMAP/MIR_EMS/1.0b/#", 1)
+            await one.publish("/EMAP/MIR_VEN2/1.0b/Event", b"forged", 1)
+            await one.publish("/EMAP/MIR_EMS/1.0b/Report", b"mine", 1)
+            await ems.publish("/EMAP/MIR_VEN1/1.0b/Event", b"for one", 1)
+            await ems.publish("/EMAP/MIR_VEN2/1.0b/Event", b"for two", 1)
+            assert (await anext(aiter(ems.messages))).payload == b"mine"
+            assert (await anext(messages)).payload == b"for two"
     finally:
         process.terminate()
         process.wait(10)
