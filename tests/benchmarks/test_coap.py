@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import coap_observe, coap_poll, coap_reaction
-from benchmarks.coap_site import OBSERVE, PUSH
+from benchmarks import coap_bytes, coap_observe, coap_poll, coap_reaction
+from benchmarks.coap_site import OBSERVE, PUSH, rows_of
 from benchmarks.table import Row
 
 
@@ -29,9 +29,24 @@ async def test_an_event_becomes_a_command(mode: int) -> None:
 
 
 def test_a_ratio_is_of_samples_that_were_taken_together() -> None:
-    from benchmarks.coap_site import rows_of
-
     rounds = [([2.0], [1.0]), ([30.0], [10.0]), ([4.0], [4.0])]
     row = Row(**rows_of("coap_poll_p50", rounds, 0.5))
     assert (row.value, row.floor, row.ratio, row.missed) == (4000.0, 4000.0, 2.0, False)
     assert Row("coap_poll_p50", 1.0, "ms", 1.0, 2.1).missed
+
+
+def test_the_frames_of_a_poll_are_the_labs() -> None:
+    cells = coap_bytes.mir2017_coap()
+    assert (cells["poll"].frame, cells["its answer"].frame) == (139, 123)
+
+
+def test_the_table_of_bytes_has_every_message_on_every_link() -> None:
+    head, *lines = coap_bytes.table()
+    assert head[1:5] == coap_bytes.LINKS
+    missing = [
+        (line[0], link) for line in lines for link, cell in zip(head[1:5], line[1:5], strict=True) if cell == "–"
+    ]
+    assert missing == [("event, observed", "mir2017 MQTT"), ("event, observed", "emap1b MQTT")]
+    explicit = coap_bytes.emap1b_coap()["report, explicit"]
+    assert explicit.payload > coap_bytes.mir2017_coap()["report, explicit"].payload > 1024
+    assert explicit.blocks == -(-explicit.payload // 1024)
