@@ -153,7 +153,8 @@ def generate_site_acl(
             "topic read hello\n"
             f"topic read dev/{number}\n"
         )
-    parts += [_ema_rights(number) for number in emas]
+    for number in emas:
+        parts.append(f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n")
     return "\n".join(parts)
 
 
