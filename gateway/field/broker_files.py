@@ -154,7 +154,9 @@ def generate_site_acl(
             f"topic read dev/{number}\n"
         )
     for number in emas:
-        parts.append(f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n")
+        parts.append(
+            f"user {ema_account(number)}\ntopic read gw/{number}/#\ntopic read gw/pushall/#\ntopic write EMS/#\n"
+        )
     return "\n".join(parts)
 
 
