@@ -25,8 +25,19 @@ def check_emas(config: Config, notes: Notes) -> None:
     if table.open and table.mqtt and not table.coap and not (config.site_broker.host or config.site_broker.anonymous):
         text = "true: our own broker has accounts only for those that [[ema_below]] names; name them"
         notes.doubtful(("emas_below", "open"), text)
+    _brokers(config, notes)
     _coap(config, notes)
     _each(config, notes)
+
+
+def _brokers(config: Config, notes: Notes) -> None:
+    """On one broker the EMS would hear the EMAs below too, and they would have two above them."""
+    site = config.site_broker
+    for index, upstream in enumerate(config.upstream):
+        same = (upstream.host, upstream.port_used) == (site.host, site.port) and upstream.protocol == "mqtt"
+        if config.emas_below.mqtt and same:
+            text = f"true, and [site_broker] is the broker of upstream[{index}]: both would answer; give each its own"
+            notes.wrong(("emas_below", "mqtt"), text, ("site_broker", "host"))
 
 
 def _coap(config: Config, notes: Notes) -> None:
