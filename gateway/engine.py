@@ -227,6 +227,8 @@ class Engine:
         state = self.states.get(number)
         if state is not None:
             self.rdr.give_back(state.resource.name, watts, why)
+            if self.loans is not None:
+                self.loans.not_needed(state.resource.name)
 
     def wanted(self, number: int) -> Setting:
         """What control or an operator wants a resource to be."""

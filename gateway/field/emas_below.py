@@ -20,6 +20,7 @@ from gateway.field.base import SiteInputs
 from gateway.field.emas_below_holds import Hold, Holds, Values
 from gateway.field.emas_below_rdr import RdrQueue
 from gateway.field.emas_below_roll import Below, Roll
+from gateway.field.leases import LOOKS_MISSED, turns_of
 from gateway.field.once import Once
 from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
@@ -126,6 +127,9 @@ class EmasBelow:
         self._rdr = RdrQueue(table, inputs, self.holds, clock, self._told_rdr)
         self._due: list[_Due] = []
         self._work = asyncio.Event()
+        self._pulse = turns_of(inputs)
+        self._turns: int | None = None
+        self._missed = 0
         self.reports = 0
         self.opted_out = 0
 
@@ -266,14 +270,14 @@ class EmasBelow:
 
     def _reported(self, below: Below, request_id: int, report: wire.UpdateReport) -> None:
         now = self._clock.now()
-        before, number, link = below.resource, below.number, below.link
+        number, link = below.number, below.link
         hold = self.holds.current(number)
         held = hold is not None and hold.value_w is not None and hold.end > now.wall
         reading = self.roll.reported(below, report, held, now.wall, now.mono)
         if reading is not None:
             self.reports += 1
-            if below.resource != before:
-                self._inputs.appeared(self, below.resource)
+            # Described anew, or taken for lost meanwhile, for it said nothing but came.
+            self._inputs.appeared(self, below.resource)
             self._inputs.reported(below.resource.number, reading)
         head = self.heads[link]
         self._when_stored(
@@ -323,6 +327,7 @@ class EmasBelow:
         while True:
             await self._clock.sleep(LOOK_S)
             self._once.settle()
+            self._look()
             now = self._clock.now()
             for below in self.roll.all.values():
                 if not below.here:
@@ -330,13 +335,19 @@ class EmasBelow:
                 if now.mono - below.heard_at > self._control.lease_s:
                     self._gone(below, f"nothing heard for {self._control.lease_s:g} s")
                     continue
-                hold = self.holds.renewed(below.number, now)
+                hold = self.holds.renewed(below.number, now) if self._missed < LOOKS_MISSED else None
                 if hold is None:
                     hold = self.holds.waiting(below.number)
                     if hold is not None and now.mono - below.pushed_at < AGAIN_S:
                         continue
                 if hold is not None:
                     self._push(below, hold)
+
+    def _look(self) -> None:
+        """What they are held to is control's word: while it stands still nothing is renewed."""
+        count = self._pulse() if self._pulse is not None and any(b.here for b in self.roll.all.values()) else None
+        self._missed = self._missed + 1 if count is not None and count == self._turns else 0
+        self._turns = count
 
     # --- what they are told ----------------------------------------------------------------------------------
 

@@ -122,9 +122,9 @@ class Site:
 class Bench:
     """The adapter with gw/2 (max 300 W) and gw/3 below."""
 
-    def __init__(self, **table: Any) -> None:
+    def __init__(self, site: Site | None = None, **table: Any) -> None:
         self.clock = ManualClock()
-        self.site, self.journal, self.wire = Site(), Journal(), Wire()
+        self.site, self.journal, self.wire = site or Site(), Journal(), Wire()
         configs = (EmaBelowConfig(number=2, max_w=300.0, priority=4), EmaBelowConfig(number=3))
         self.emas = EmasBelow(
             EmasBelowConfig(mqtt=True, **table), configs, ControlConfig(), self.site, self.journal, self.clock
@@ -285,6 +285,23 @@ async def test_what_it_is_held_to_is_renewed_while_it_is_there(bench: Bench) -> 
     last = bench.wire.events[-1]
     assert (last.event_id, last.modification, last.value) == (bench.wire.events[0].event_id, 1, 150)
     assert last.end > bench.wire.events[0].end
+
+
+async def test_nothing_is_renewed_while_control_stands_still(bench: Bench) -> None:
+    bench.site.turns = 0
+    stands = Bench(site=bench.site)
+    stands.report(280)
+    stands.command(2, Setting(setpoint_w=150.0), 7)
+    stands.opt(stands.wire.events[0])
+    await stands.clock.advance(0)
+    for _ in range(60):
+        await stands.clock.advance(10)
+        stands.report(140)
+    assert {e.modification for e in stands.wire.events} == {0}
+    stands.site.turns += 1
+    await stands.clock.advance(2)
+    assert stands.wire.events[-1].modification == 1, "it goes on"
+    stands.task.cancel()
 
 
 async def test_who_falls_silent_is_lost_and_comes_back(bench: Bench) -> None:
