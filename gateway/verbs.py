@@ -15,6 +15,7 @@ from gateway.site.resource import DIMMING_STEPS, Setting
 
 if TYPE_CHECKING:
     from gateway.daemon import Daemon
+    from gateway.loan_desk import LoanDesk
     from gateway.virtual_leds import VirtualLeds
 
 
@@ -194,6 +195,28 @@ class Verbs:
             _number(request, "watts", 100.0), _number(request, "for_s", 600.0)
         )
         return {"result": "granted" if granted else "denied", "why": why}
+
+    async def do_negotiate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The lab's test 90: borrow from other EMAs, for nobody in particular."""
+        granted, why = await self._loans().borrow(_number(request, "watts", 100.0), _number(request, "for_s", 600.0))
+        return {"result": "granted" if granted else "denied", "why": why}
+
+    async def do_give_back(self, request: dict[str, Any]) -> str:
+        """What was borrowed (``loan``: that one) is needed no longer."""
+        loan = _integer(request, "loan", 1, 2**53) if request.get("loan") is not None else None
+        self._loans().give_back(loan)
+        return "given back" if loan is None else f"loan {loan} is given back"
+
+    async def do_recall(self, request: dict[str, Any]) -> str:
+        """What was lent is wanted back."""
+        loan = _integer(request, "loan", 1, 2**53)
+        self._loans().recall(loan)
+        return f"loan {loan} is asked back"
+
+    def _loans(self) -> LoanDesk:
+        if self._engine.loans is None:
+            raise OperatorError("this EMA does not negotiate; set [negotiation] enabled = true")
+        return self._engine.loans
 
     async def do_connect(self, request: dict[str, Any]) -> str:
         return await self._daemon.connect_device(request)

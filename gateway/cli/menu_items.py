@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.cli.menu_virtual import virtual
-from gateway.cli.status import device_lines, ema_lines, event_lines, power_lines, upstream_lines
+from gateway.cli.status import (
+    device_lines,
+    ema_lines,
+    event_lines,
+    loan_lines,
+    power_lines,
+    price_lines,
+    upstream_lines,
+)
+from gateway.cli.text import watts as in_watts
 from gateway.errors import OperatorError, SmartemaError
 
 Daemon = Callable[[dict[str, Any]], Any]
@@ -197,17 +206,36 @@ def _choice(text: str, names: tuple[str, ...], what: str) -> str:
 def _information(daemon: Daemon, values: list[str]) -> Done:
     _no_more(values, 0)
     status = daemon({"do": "status"})
-    price = status["price"]
-    told = "not told by any upstream" if price is None else str(price)
     lines = ["Power", *("  " + line for line in power_lines(status))]
-    lines += ["Price", f"  {told}", "Devices", *("  " + line for line in device_lines(status))]
+    lines += [
+        "Price",
+        *("  " + line for line in price_lines(status) or ["not told by any upstream"]),
+        "Devices",
+        *("  " + line for line in device_lines(status)),
+    ]
     below = ema_lines(status)
     if below:
         lines += ["EMAs below", *("  " + line for line in below)]
+    if status.get("negotiation"):
+        lines += ["Negotiation", *("  " + line for line in loan_lines(status["negotiation"]))]
     lines += ["Algorithm", f"  {status['algorithm']}"]
     lines += ["Events", *("  " + line for line in event_lines(status) or ["none"])]
     lines += ["Upstream", *("  " + line for line in upstream_lines(status) or ["none is configured"])]
     return Done(lines, status)
+
+
+def _negotiation(daemon: Daemon, values: list[str]) -> Done:
+    _no_more(values, 2)
+    word = _value(values, 0, "watts, back or show", "Watts to borrow, back or show [show]?", "show")
+    if word == "show":
+        status = daemon({"do": "status"}).get("negotiation")
+        return Done(loan_lines(status), status)
+    if word == "back":
+        return _said(daemon({"do": "give_back"}))
+    body: dict[str, Any] = {"do": "negotiate", "watts": _watts(values, 0)}
+    if len(values) > 1:
+        body["for_s"] = _whole(values, 1, "seconds", "For how many seconds?")
+    return _rdr_done(f"loan of {in_watts(body['watts'])}", daemon(body))
 
 
 def _later(part: str) -> Callable[[Daemon, list[str]], Done]:
@@ -231,7 +259,7 @@ ITEMS: dict[str, Item] = {
     "50": Item("", "all off", _all(False)),
     "60": Item("", "power, price, devices, algorithm, events", _information),
     "70": Item("[WATTS]", "gateway RDR test", _gateway_rdr),
-    "90": Item("", "negotiation (later)", _later("negotiation between EMAs")),
+    "90": Item("[WATTS [SECONDS] | back | show]", "negotiation test: borrow, give back, look", _negotiation),
     "100": Item("[COUNT]", "so many virtual LEDs over CoAP; 0 stops them", virtual("coap")),
     "101": Item("[COUNT]", "so many virtual LEDs over MQTT; 0 stops them", virtual("mqtt")),
 }

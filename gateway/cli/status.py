@@ -28,7 +28,9 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         f"{status['connection']}   algorithm {status['algorithm']}",
         *power_lines(status),
     ]
-    for part in (upstream_lines(status), event_lines(status), device_lines(status), ema_lines(status)):
+    loans = loan_lines(status["negotiation"]) if status.get("negotiation") else []
+    above = (upstream_lines(status), price_lines(status), loans, event_lines(status))
+    for part in (*above, device_lines(status), ema_lines(status)):
         if part:
             lines += ["", *part]
     return lines
@@ -137,6 +139,37 @@ def event_lines(status: dict[str, Any]) -> list[str]:
         for event in status["events"]
     ]
     return table(("event", "from", "limit", "start", "end", "state"), rows, right=("event", "limit")) if rows else []
+
+
+def price_lines(status: dict[str, Any]) -> list[str]:
+    """One line an upstream that told prices."""
+    lines = []
+    for told in status.get("price") or ():
+        prices = [f"{name} {told[name]}" for name in ("initial", "incentive", "negotiation") if told[name] is not None]
+        lines.append(f"prices of {told['upstream']}: {', '.join(prices)} a {told['unit'] or 'kWh'}")
+    return lines
+
+
+def loan_lines(status: dict[str, Any] | None) -> list[str]:
+    """What is lent, borrowed and offered, and one row a loan."""
+    if not status:
+        return ["it does not negotiate; set [negotiation] enabled = true"]
+    offered = status["offered_w"]
+    offer = "" if offered is None else f", offers {watts(offered)} from {status['offered_at']} a kWh"
+    link = "" if status["up"] else " (cannot be asked now)"
+    lines = [
+        f"negotiation over {status['coordinator'] or UNKNOWN}{link}: "
+        f"lends {watts(status['lent_w'])}, borrows {watts(status['borrowed_w'])}{offer}"
+    ]
+    rows = [
+        (
+            *(str(loan["loan"]), f"{loan['what']} {loan['peer']}", watts(loan["watts"]), str(loan["price"])),
+            *(span(loan["left_s"]), loan["state"]),
+        )
+        for loan in status["loans"]
+    ]
+    head = ("loan", "", "power", "a kWh", "left", "state")
+    return lines + (table(head, rows, right=("power", "a kWh", "left")) if rows else [])
 
 
 def _limit(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -129,3 +130,86 @@ async def test_one_borrows_what_the_other_has_and_it_returns(tmp_path: Path, ems
         await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
         assert await balances(ems) == {}
     assert "Traceback" not in one.ema.log() + two.ema.log() + ems.log()
+
+
+async def lending(tmp_path: Path, ems: EmsChild, link: str) -> tuple[Site, Site]:
+    """One borrows 90 W of the other for long."""
+    above = ems.above  # type: ignore[attr-defined]
+    one, two = Site(tmp_path, 1, link, above, 2, 110.0), Site(tmp_path, 2, link, above, 1, 400.0)
+    await ems.start()
+    await one.start()
+    await two.start()
+    await ems.shows("/negotiation", lambda n: {o["ema"]: o["watts"] for o in n["offers"]}.get("gw/2") == 300, "told")
+    answer = await one.ema.ask("negotiate", watts=90, for_s=600)
+    assert answer["result"] == "granted", answer
+    await one.limit(200)
+    await two.limit(310)
+    return one, two
+
+
+async def test_killed_in_the_middle_the_sum_stays_whole(tmp_path: Path, ems: EmsChild, link: str) -> None:
+    """kill -9 of the lender, the borrower and the EMS, one after the other; then the loan is given back."""
+    one, two = await lending(tmp_path, ems, link)
+    async with closing(one, two):
+        # The lender: its row was on disk before it said so. Its limit is low from its first moment on.
+        two.ema.kill()
+        await two.ema.start()
+        assert (await two.ema.status())["limit"]["import_w"] == 310
+        await two.ema.present(1)
+        # The borrower: it does not count its loan before the coordinator says that it is its own still.
+        one.ema.kill()
+        await one.ema.start()
+        await one.ema.present(1, 2)
+        await one.limit(200)
+        # The EMS: its ledger is as it was; both members go on by their own clocks.
+        ems.kill()
+        assert (await one.ema.status())["limit"]["import_w"] == 200
+        assert (await two.ema.status())["limit"]["import_w"] == 310
+        await ems.start()
+        assert await balances(ems) == {"gw/1": 90, "gw/2": -90}
+        await one.ema.registered()
+        await two.ema.registered()
+        assert await one.ema.ask("give_back") == "given back"
+        await one.limit(110)
+        await two.limit(400)
+        await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
+        assert one.agents.watts <= 110
+    assert "Traceback" not in one.ema.log() + two.ema.log() + ems.log()
+
+
+async def test_a_lender_asks_its_power_back(tmp_path: Path, ems: EmsChild, link: str) -> None:
+    """An event takes from the lender what it lent: it recalls, and nobody is cut below what it draws for the loan."""
+    one, two = await lending(tmp_path, ems, link)
+    async with closing(one, two):
+        await one.shows(lambda n: n["borrowed_w"] == 90, "counts it")
+        two.agents.watch()
+        event = await ems.ask("POST", "/events", {"value_w": 150, "for_s": 3600, "targets": ["gw/2"]})
+        await ems.answered(event["id"], 0, "gw/2")
+        await one.limit(110)
+        await two.limit(150)
+        assert any("asks 90 W back from gw/1" in line for line in await two.why())
+        assert any("the lender needs it" in line for line in await one.why())
+        assert {watts for _, watts in two.agents.samples} == {100}, "the lender's lamp never went dim"
+        await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
+
+
+async def test_the_ems_is_killed_while_it_asks_a_lender(tmp_path: Path, ems: EmsChild, link: str) -> None:
+    """The lender hears of the loan only after the EMS was killed and came again: nobody counts it, and it says so."""
+    one, two = await lending(tmp_path, ems, link)
+    async with closing(one, two):
+        await one.ema.ask("give_back")
+        await two.limit(400)
+        await ems.shows("/negotiation", lambda n: n["offers"] and not n["loans"], "the book is empty")
+        await ems.shows(
+            "/negotiation", lambda n: {o["ema"]: o["watts"] for o in n["offers"]}.get("gw/2") == 300, "told"
+        )
+        two.ema.freeze()
+        asking = asyncio.create_task(one.ema.ask("negotiate", watts=50, for_s=600))
+        await ems.shows("/negotiation", lambda n: [loan["stage"] for loan in n["loans"]] == ["prepared"], "prepared")
+        ems.kill()
+        await ems.start()
+        assert (await asking)["result"] == "denied"
+        two.ema.thaw()
+        await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
+        await one.limit(110)
+        await two.limit(400)

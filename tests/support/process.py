@@ -134,6 +134,13 @@ class Ema:
         process.wait()
         self.process = None
 
+    def freeze(self) -> None:
+        """It stands still: what is sent to it waits."""
+        self._alive().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._alive().send_signal(signal.SIGCONT)
+
     def hangup(self) -> None:
         self._alive().send_signal(signal.SIGHUP)
 

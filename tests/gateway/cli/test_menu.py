@@ -47,6 +47,7 @@ ONE_SHOT = [
     ("15 4", {"do": "device", "number": 4, "on": False}),
     ("40", {"do": "all", "on": True}),
     ("50", {"do": "all", "on": False}),
+    ("90 back", {"do": "give_back"}),
 ]
 
 
@@ -55,6 +56,30 @@ def test_one_shot(daemon: FakeDaemon, words: str, asked: dict[str, object]) -> N
     done = smartema("menu", "--socket", daemon.path, "--", *words.split())
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     assert daemon.commands() == [asked]
+
+
+def test_a_loan_is_asked_for_given_back_and_shown(daemon: FakeDaemon) -> None:
+    daemon.answers["negotiate"] = {"result": "granted", "why": "100 W for 60 s: 100 W of gw/2 at 200"}
+    done = smartema("menu", "--socket", daemon.path, "90", "100", "60")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "loan of 100 W granted: 100 W for 60 s: 100 W of gw/2 at 200\n"
+    assert daemon.commands() == [{"do": "negotiate", "watts": 100.0, "for_s": 60}]
+    daemon.answers["negotiate"] = {"result": "denied", "why": "nobody lends more"}
+    done = smartema("menu", "--socket", daemon.path, "90", "100")
+    assert (done.returncode, done.stdout) == (1, "loan of 100 W denied: nobody lends more\n")
+    loan = {"loan": 7, "what": "lent to", "peer": "gw/2", "watts": 50.0, "price": 3, "left_s": 61.0, "state": ""}
+    status = {"coordinator": "ems", "up": True, "lent_w": 50.0, "borrowed_w": 0.0, "offered_w": 10.0, "offered_at": 3}
+    daemon.answers["status"] = {**STATUS, "negotiation": {**status, "asking": False, "loans": [loan]}}
+    done = smartema("menu", "--socket", daemon.path, "90", "show")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "negotiation over ems: lends 50 W, borrows 0 W, offers 10 W from 3 a kWh"
+    assert lines[2].split()[:7] == ["7", "lent", "to", "gw/2", "50", "W", "3"]
+    daemon.answers["status"] = {
+        **STATUS,
+        "price": [{"upstream": "ems", "initial": 5, "incentive": None, "negotiation": 9, "unit": "KW"}],
+    }
+    done = smartema("menu", "--socket", daemon.path, "60")
+    assert "  prices of ems: initial 5, negotiation 9 a KW" in done.stdout.splitlines()
 
 
 WRONG = [
@@ -76,7 +101,7 @@ WRONG = [
     ("10 77 on", 1, "there is no device 77; there are 4 (lamp-4), 5 (ess-5)"),
     ("2", 1, "an RDR over CoAP to the EMS is not in this release; it comes with a later one"),
     ("30", 1, "OpenFMB is not in this release; it comes with a later one"),
-    ("90", 1, "negotiation between EMAs is not in this release; it comes with a later one"),
+    ("90 lots", 2, "watts: 'lots' is not a number above 0"),
     ("10 4 on --count 5", 2, "--count goes with 100 and 101: smartema menu 100 --count 50"),
     ("100 some", 2, "count: 'some' is not a whole number"),
     ("101 5 6", 2, "'6' is one value too many"),
