@@ -246,9 +246,11 @@ class Agent:
             self._command(message)
         elif isinstance(message, RdrAnswer):
             self.heard()
-            self.rdr = message
             if message.rdr != PENDING:
                 self._asked_ms = None
+            elif self._asked_ms is None:
+                return  # over CoAP what became of it can come before the answer to the question
+            self.rdr = message
         elif isinstance(message, Light):
             self._local(message)
         elif isinstance(message, Console):

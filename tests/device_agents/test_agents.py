@@ -178,6 +178,8 @@ def test_the_button() -> None:
     agent.received(RdrAnswer("pending").encode())
     assert not agent.press()
     agent.received(RdrAnswer("denied", "no margin").encode())
+    agent.received(RdrAnswer("pending").encode())
+    assert agent.rdr == RdrAnswer("denied", "no margin"), "what became of it, before the answer to the question"
     assert agent.press(), "may ask again once it was answered"
     agent.tick(5_000)
     assert agent.press(), "or once nobody answered"
