@@ -83,29 +83,42 @@ def _upstream(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
     secret(upstream.key_file, (*at, "key_file"), notes)
     if upstream.host and not upstream.tls and not is_loopback(upstream.host):
         text = f"{upstream.host} is reached without TLS: limits, reports and the password can be read and changed"
-        if upstream.protocol == "coap":
-            text = f"{upstream.host} is reached over plain CoAP: limits and reports can be read and changed on the way"
+        if upstream.protocol != "mqtt":
+            way = {"coap": "plain CoAP", "udp": "UDP"}[upstream.protocol]
+            text = f"{upstream.host} is reached over {way}: limits and reports can be read and changed on the way"
             notes.doubtful((*at, "host"), f"{text}; use it in a network of your own")
         else:
             notes.doubtful((*at, "tls"), f"{text} on the way; set tls = true", (*at, "host"))
-    _upstream_coap(upstream, at, notes)
+    _upstream_protocol(upstream, at, notes)
     if upstream.tls and upstream.port_used == 1883:
         notes.doubtful((*at, "port"), "1883 is usually without TLS; 8883 is usual with tls = true")
 
 
-def _upstream_coap(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
-    """What only one of the protocols knows."""
-    coap = upstream.protocol == "coap"
-    modes = range(4) if coap else range(1, 5)
+MODES = {"mqtt": (1, 2, 3, 4), "coap": (0, 1, 2, 3), "udp": (1, 4)}
+
+
+def _upstream_protocol(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
+    """What only some of the protocols know."""
+    protocol = upstream.protocol
+    modes = MODES[protocol]
     if upstream.mode not in modes and not notes.bad((*at, "mode")):
-        text = f"{upstream.mode} is no mode over {upstream.protocol}; choose one of {', '.join(map(str, modes))}"
+        text = f"{upstream.mode} is no mode over {protocol}; choose one of {', '.join(map(str, modes))}"
         notes.wrong((*at, "mode"), text, (*at, "protocol"))
-    for name in ("username", "password_file", "tls", "ca_file", "cert_file", "key_file") if coap else ():
+    mqtt = protocol == "mqtt"
+    words = {"coap": "CoAP", "udp": "UDP"}.get(protocol, "")
+    for name in ("username", "password_file", "tls", "ca_file", "cert_file", "key_file") if not mqtt else ():
         if getattr(upstream, name):
-            notes.wrong((*at, name), "belongs to MQTT; over CoAP sources = [...] keeps strangers out")
-    for name in ("bind", "local_port", "sources") if not coap else ():
+            notes.wrong((*at, name), f"belongs to MQTT; over {words} sources = [...] keeps strangers out")
+    for name in ("bind", "local_port", "sources") if mqtt else ():
         if getattr(upstream, name):
-            notes.wrong((*at, name), 'belongs to protocol = "coap"')
+            notes.wrong((*at, name), 'belongs to protocol = "coap" and "udp"')
+    if protocol == "udp" and upstream.profile != "mir2017":
+        text = f'"{upstream.profile}" is not spoken over UDP; choose "mir2017"'
+        notes.wrong((*at, "profile"), text, (*at, "protocol"))
+    for source in upstream.sources:
+        if not network(source):
+            text = f'"{source}" is neither an address nor a network; write such as "192.168.1.0/24"'
+            notes.wrong((*at, "sources"), text)
     if upstream.bind:
         host_name(upstream.bind, (*at, "bind"), notes)
 

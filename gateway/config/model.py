@@ -109,16 +109,21 @@ class UpstreamConfig:
     """``[[upstream]]``: an EMS above. One table each."""
 
     name: str = key("ems", "how log, menu and `why` call it")
-    protocol: str = key("mqtt", "how it is reached", choices=("mqtt", "coap"))
+    protocol: str = key("mqtt", "how it is reached; over udp nothing is acknowledged", choices=("mqtt", "coap", "udp"))
     profile: str = key("mir2017", "the message profile: the lab's of 2017, or EMAP 1.0b", choices=("mir2017", "emap1b"))
     ems_name: str = key("MIR_EMS", "emap1b: the EMS's name on the wire; an upper EMA's: its ven_id")
-    host: str = key(REQUIRED, "address of the EMS's broker; coap: of the EMS itself")
+    host: str = key(REQUIRED, "address of the EMS's broker; coap, udp: of the EMS itself")
     port: int = key(
-        0, "its port; 0: the protocol's own (MQTT 1883, with TLS 8883, CoAP 5683)", least=1, most=65535, unset=0
+        0,
+        "its port; 0: the protocol's own (MQTT 1883, with TLS 8883, CoAP 5683, UDP 9090)",
+        least=1,
+        most=65535,
+        unset=0,
     )
     mode: int = key(
         1,
-        "DR mode; mqtt: 1 EMS PUSH, 2 EMS POLL, 3 EMA POLL, 4 EMA PUSH; coap: 0 EMS PUSH, 1 PULL, 2 OBSERVE, 3 none",
+        "DR mode; mqtt: 1 EMS PUSH, 2 EMS POLL, 3 EMA POLL, 4 EMA PUSH; coap: 0 EMS PUSH, 1 PULL, 2 OBSERVE, 3 none; "
+        "udp: 1, 4",
         choices=(0, 1, 2, 3, 4),
     )
     timezone: str = key("", "zone of the lab's HHMM times, such as Asia/Seoul; empty: this machine's")
@@ -128,20 +133,22 @@ class UpstreamConfig:
     ca_file: str = key("", "CA certificate; empty: the system's", path=True)
     cert_file: str = key("", "client certificate", path=True)
     key_file: str = key("", "its key, mode 0600", path=True, secret_file=True)
-    bind: str = key("", "coap: our address for the EMS; empty: [site_coap] bind, one server for both")
-    local_port: int = key(0, "coap: our port for the EMS; 0: [site_coap] port", least=1, most=65535, unset=0)
-    sources: tuple[str, ...] = key((), "coap: addresses or networks that may write to us; empty: the EMS's own")
+    bind: str = key("", "coap, udp: our address for the EMS; empty: [site_coap] bind, one server for both; udp: any")
+    local_port: int = key(
+        0, "coap, udp: our port for the EMS; 0: [site_coap] port; udp: any free one", least=1, most=65535, unset=0
+    )
+    sources: tuple[str, ...] = key((), "coap, udp: addresses or networks that may write to us; empty: the EMS's own")
     confirmable: bool = key(True, "coap: ask with confirmable messages, sent again by CoAP itself until answered")
 
     @property
     def port_used(self) -> int:
         """The configured port, or the protocol's own."""
-        return self.port or {"coap": 5683}.get(self.protocol, 8883 if self.tls else 1883)
+        return self.port or {"coap": 5683, "udp": 9090}.get(self.protocol, 8883 if self.tls else 1883)
 
     @property
     def pulls(self) -> bool:
         """Do events and reports wait for our polls."""
-        return self.mode == 1 if self.protocol == "coap" else self.mode in (2, 3)
+        return self.mode in {"coap": (1,), "mqtt": (2, 3)}.get(self.protocol, ())
 
     @property
     def on_request(self) -> bool:

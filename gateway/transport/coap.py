@@ -7,11 +7,10 @@ its silence only: that transport of aiocoap gets no ICMP errors.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 # aiocoap sets SO_REUSEPORT, and a second server would take the same port silently.
@@ -24,6 +23,7 @@ from aiocoap import interfaces
 
 from gateway.errors import OperatorError, TransientError
 from gateway.transport.hosts import for_resolver
+from gateway.transport.sources import Sources as Sources
 
 # aiocoap warns of every datagram that it cannot read, so anybody could fill a log; what matters is counted here.
 WIRE_LOG = "gateway.transport.coap.wire"
@@ -34,34 +34,6 @@ REMEMBER_REQUESTS_S = 15.0
 MOST_REMEMBERED = 8192
 # How often one request is sent within its deadline.
 SENDINGS = 3
-
-
-class Sources:
-    """Which addresses may speak to a listener: single addresses or networks; an empty list allows loopback only."""
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        texts = list(allowed) or ["127.0.0.0/8", "::1"]
-        try:
-            self._networks = [ipaddress.ip_network(text, strict=False) for text in texts]
-        except ValueError as err:
-            raise OperatorError(f"sources: {err}; write an address or a network such as 192.168.1.0/24") from err
-        self.refused = 0
-
-    def allows(self, host: str) -> bool:
-        """Is this peer's address in the list. Counts what is not."""
-        allowed = self.would_allow(host)
-        self.refused += not allowed
-        return allowed
-
-    def would_allow(self, host: str) -> bool:
-        """The same, not counted."""
-        try:
-            address = ipaddress.ip_address(host.strip("[]").split("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks if network.version == address.version)
 
 
 class GuardedSite(aiocoap.resource.Site):

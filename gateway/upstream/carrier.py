@@ -56,13 +56,15 @@ Take = Callable[[list[ClientOutput]], None]
 class Carrier(Protocol):
     """Puts what the client says on the wire, and hands what it makes of the answers to ``take``."""
 
+    answers: bool  # its wire has answers; where not, what was sent counts as done
+
     @property
     def reconnects(self) -> int:
         """How often the transport came back."""
 
     @property
     def oversized(self) -> int:
-        """What was too large to be looked at."""
+        """What was not looked at: too large, or of a stranger."""
 
     @property
     def address(self) -> str:

@@ -71,6 +71,8 @@ class Served:
 class CoapCarrier:
     """The EMS at one address. ``serve`` (host, port): where it reaches us."""
 
+    answers = True
+
     def __init__(
         self,
         config: UpstreamConfig,

@@ -34,6 +34,8 @@ class MqttClient(UpperClient, Protocol):
 class MqttCarrier:
     """One broker."""
 
+    answers = True
+
     def __init__(
         self,
         settings: MqttSettings,

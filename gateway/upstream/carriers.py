@@ -25,7 +25,8 @@ E = TypeVar("E", bound="Emap1bClient")
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What carriers are made with. ``hub``: the process's CoAP servers; ``coap``: where we serve without other word."""
+    """What carriers are made with. ``hub``: the process's CoAP servers; ``coap``: where we serve without other word;
+    ``opted``: the modification of an event of this upstream that was answered already (None: never)."""
 
     clock: Clock
     rng: random.Random
@@ -33,6 +34,7 @@ class Ways:
     password: str | None = None
     hub: CoapHub | None = None
     coap: tuple[str, int] = ("127.0.0.1", 5683)
+    opted: Callable[[int], int | None] = lambda event_id: None
 
 
 def carrier_of(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
@@ -96,6 +98,14 @@ def _over_coap(client: CoapClient, served: Served, config: UpstreamConfig, ways:
     return client, lambda hooks: CoapCarrier(config, client, served, hub, where, ways.clock, hooks, ways.logger)
 
 
+def _udp(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:
+    from gateway.links.mir2017.udp.client import UdpClient
+    from gateway.upstream.carrier_udp import UdpCarrier
+
+    client = UdpClient(ema.number, wire.zone_named(config.timezone), ways.opted)
+    return client, lambda hooks: UdpCarrier(config, client, ways.clock, hooks, ways.logger)
+
+
 def _emap1b(kind: type[E], config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> E:
     """The requestIDs are made of a random number a start, so that none comes twice."""
     return kind(
@@ -114,4 +124,5 @@ _MAKERS: dict[tuple[str, str], Callable[[UpstreamConfig, EmaConfig, Ways], Made]
     ("mqtt", "emap1b"): _mqtt_emap1b,
     ("coap", "mir2017"): _coap,
     ("coap", "emap1b"): _coap_emap1b,
+    ("udp", "mir2017"): _udp,
 }

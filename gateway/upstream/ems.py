@@ -12,6 +12,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
@@ -72,7 +73,9 @@ class EmsUpstream:
         self._outbox = outbox
         self._clock = clock
         self._log = logger or logging.getLogger(__name__)
-        ways = ways or Ways(clock, rng, self._log, password)
+        ways = replace(
+            ways or Ways(clock, rng, self._log, password), opted=lambda event_id: inputs.opted(config.name, event_id)
+        )
         self._client, carrier = carrier_of(config, ema, ways)
         self._carrier = carrier(Hooks(self._take, self._link_up, self._link_down))
         self._step = self._client.step
@@ -171,7 +174,8 @@ class EmsUpstream:
             "dropped": self._jobs.dropped,
             "sent": self._desk.sent,
             "resent": self._desk.resent,
-            "acknowledged": self._desk.window.acknowledged,
+            "acknowledged": self._desk.window.acknowledged if self._carrier.answers else 0,
+            "unacknowledged": 0 if self._carrier.answers else self._desk.window.acknowledged,
             "in_flight": self._desk.window.waiting,
             "rejected": self._dropped.count,
             "last_rejected": self._dropped.last,
@@ -216,7 +220,8 @@ class EmsUpstream:
         self._count["sessions"] += 1
         self._setup_wait.reset()
         self._deadlines.cancel("setup")
-        self._log.info("%s: registered at the EMS at %s", self.name, self._carrier.address)
+        words = "registered at the EMS at %s" if self._carrier.answers else "tells the EMS at %s, which answers nothing"
+        self._log.info(f"%s: {words}", self.name, self._carrier.address)
         self._events.session_up()
         self._desk.session_up()
         if self._config.pulls:

@@ -56,7 +56,7 @@ ONE_KEY = [
     ("[[device]]", "gateway.toml:1 device[0].number: is missing; the d of dev/<d>; unique below this EMA"),
     (
         "[[upstream]]",
-        "gateway.toml:1 upstream[0].host: is missing; address of the EMS's broker; coap: of the EMS itself",
+        "gateway.toml:1 upstream[0].host: is missing; address of the EMS's broker; coap, udp: of the EMS itself",
     ),
     (
         "[control]\nthreshold_w = 500\nhard_w = 400",
@@ -95,8 +95,32 @@ UPSTREAM = [
         'protocol = "coap"\ntls = true',
         "gateway.toml:4 upstream[0].tls: belongs to MQTT; over CoAP sources = [...] keeps strangers out",
     ),
-    ("local_port = 5683", 'gateway.toml:3 upstream[0].local_port: belongs to protocol = "coap"'),
-    ('protocol = "amqp"', 'gateway.toml:3 upstream[0].protocol: "amqp" is not known; choose "mqtt" or "coap"'),
+    ("local_port = 5683", 'gateway.toml:3 upstream[0].local_port: belongs to protocol = "coap" and "udp"'),
+    ('protocol = "amqp"', 'gateway.toml:3 upstream[0].protocol: "amqp" is not known; choose "mqtt", "coap" or "udp"'),
+    ('protocol = "udp"\nmode = 2', "gateway.toml:4 upstream[0].mode: 2 is no mode over udp; choose one of 1, 4"),
+    (
+        'protocol = "udp"\nusername = "a"',
+        "gateway.toml:4 upstream[0].username: belongs to MQTT; over UDP sources = [...] keeps strangers out",
+    ),
+    (
+        'protocol = "udp"\nprofile = "emap1b"',
+        'gateway.toml:4 upstream[0].profile: "emap1b" is not spoken over UDP; choose "mir2017"',
+    ),
+    (
+        'protocol = "udp"\nsources = ["ems"]',
+        'gateway.toml:4 upstream[0].sources: "ems" is neither an address nor a network; write such as "192.168.1.0/24"',
+    ),
+    ('ems_name = "HQ"', 'gateway.toml:3 upstream[0].ems_name: belongs to profile = "emap1b"'),
+    (
+        'profile = "emap1b"\nems_name = "a/b"',
+        'gateway.toml:4 upstream[0].ems_name: "a/b" is no name of profile emap1b; '
+        "write up to 64 letters, digits, _ - or .",
+    ),
+    (
+        'profile = "emap1b"\n[ema]\nnumber = 3\nven_id = "HOUSE-4"',
+        'gateway.toml:6 ema.ven_id: "HOUSE-4" cannot be the SrcEMA of EMA 3 in profile emap1b; '
+        "write up to 64 letters, digits, _ - or . that end in its number, such as MIR_VEN3",
+    ),
     ("port = -1", "gateway.toml:3 upstream[0].port: -1 is too small; 1 to 65535, or 0 is right"),
     (
         'timezone = "Asia/Soul"',
