@@ -9,10 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.clock import Instant
-from gateway.control.decide import decide, excess_of
-from gateway.control.items import EQUAL_W
-from gateway.control.limit import limit_at
 from gateway.limits import key_of
+from gateway.opting import by_price, unable
 from gateway.site.decision import Decision, Rule
 from gateway.site.event import DrEvent
 
@@ -39,7 +37,7 @@ class EventDesk:
         known = book.events.get(key_of(event))
         delay = known.restore_delay_s if known else self._rng.uniform(0.0, engine.config.control.restore_delay_s)
         event = replace(event, restore_delay_s=delay)
-        refusal = self._refusal(event, now)
+        refusal, because = self._judged(event, now)
         if refusal:
             book.refuse(event)
         else:
@@ -48,12 +46,20 @@ class EventDesk:
         # Commands that are not on the wire yet leave before the writer's thread competes for the interpreter.
         await asyncio.sleep(0)
         book.save(event, not refusal)
-        said = f"opted out, {refusal}" if refusal else "cancelled" if event.cancelled else "opted in"
+        said = f"opted out, {refusal}" if refusal else "cancelled" if event.cancelled else f"opted in{because}"
         why = f"event {event.event_id} of {event.upstream}, {event.limit_w:.0f} W: {said}"
         seen = Decision(Rule.OPT, now.wall, engine.power().watts, engine.limit(now), why, event_id=event.event_id)
         engine.record(seen)
         await engine.journal.durable()
         return not refusal
+
+    def _judged(self, event: DrEvent, now: Instant) -> tuple[str, str]:
+        """Why to opt out (empty: opt in), and what is said of an opt in."""
+        refusal = self._refusal(event, now)
+        if refusal or event.cancelled or self._engine.config.control.opt != "price":
+            return refusal, ""
+        opt_in, why = by_price(self._engine, event, now)
+        return ("", f", {why}") if opt_in else (why, "")
 
     def _refusal(self, event: DrEvent, now: Instant) -> str:
         """Why to opt out, judged before anything is switched; empty: opt in."""
@@ -68,15 +74,5 @@ class EventDesk:
         if book.is_full(event):
             return f"{len(book.events)} events are known already"
         if policy == "able":
-            return self._unable(event, now)
+            return unable(self._engine, event, now)
         return ""
-
-    def _unable(self, event: DrEvent, now: Instant) -> str:
-        """What would be over if it began now and everything was done that a pass may do; empty: nothing."""
-        engine = self._engine
-        begun = replace(event, start=now.wall, end=now.wall + 1.0)
-        trial = replace(engine.timeline(), events=(*engine.timeline().events, begun))
-        outcome = decide(engine.site(), trial, replace(engine.rules(), cap_w=None), engine.memory(), now)
-        shed = sum(a.effect_w for d in outcome.decisions if d.rule is Rule.SHED for a in d.actions)
-        over = excess_of(engine.power().watts + shed, limit_at(trial, now))
-        return f"{over:.0f} W would be over with all off that may be shed" if over > EQUAL_W else ""
