@@ -10,12 +10,15 @@ from gateway.cli.answers import absolute, address, address_or_none, host_port, j
 from gateway.cli.asking import Asker, choice, watts, whole
 from gateway.cli.probes import try_broker
 from gateway.cli.questions_coap import coap_upstream
+from gateway.cli.questions_emas import emas_below, up_ema
 from gateway.config.devices import PIN
 from gateway.config.model import (
     Config,
     ControlConfig,
     DeviceConfig,
+    EmaBelowConfig,
     EmaConfig,
+    EmasBelowConfig,
     SiteBrokerConfig,
     SiteCoapConfig,
     UpstreamConfig,
@@ -45,14 +48,17 @@ class Dialogue:
         """Every question, in the lab's order."""
         coap_above = self._protocol() == 2
         upstream = coap_upstream(self._asker) if coap_above else self._upstream()
-        if upstream is not None:
-            self._up_ema("CoAP" if coap_above else "MQTT")
+        is_up = upstream is not None and up_ema(self._asker, "CoAP" if coap_above else "MQTT")
         ask = self._asker.ask
         number = ask("EMA number, the n of gw/<n>?", "1", whole(1, 99999))
         threshold = ask("Threshold in W (0: none)?", "1000", watts)
         state_dir = ask("Folder for what must survive?", self._state_dir(), absolute)
         devices = tuple(self._device(index + 1) for index in range(ask("How many devices?", "0", whole(0, 1000))))
-        broker, coap = self._lan(devices, upstream)
+        emas = EmasBelowConfig()
+        below: tuple[EmaBelowConfig, ...] = ()
+        if is_up:
+            emas, below = emas_below(self._asker, number, any(device.link == "coap" for device in devices))
+        broker, coap = self._lan(devices, upstream, emas.mqtt)
         hysteresis = ControlConfig().hysteresis_min_w
         return Config(
             ema=EmaConfig(number=number, state_dir=state_dir),
@@ -65,6 +71,8 @@ class Dialogue:
             site_coap=coap,
             upstream=() if upstream is None else (upstream,),
             device=devices,
+            emas_below=emas,
+            ema_below=below,
         )
 
     def _protocol(self) -> int:
@@ -114,15 +122,6 @@ class Dialogue:
         password = self._asker.secret("Broker password?")
         self.secrets = [(path, password + "\n")] if password else []
         return password
-
-    def _up_ema(self, protocol: str) -> None:
-        def parse(text: str) -> int:
-            chosen = whole(1, 2)(text)
-            if chosen == 1:
-                raise ValueError("EMAs below this one come with a later release; choose 2")
-            return chosen
-
-        self._asker.ask(f"{protocol} Mode UP EMA 1. O, 2. X : ?", "2", parse)
 
     def _state_dir(self) -> str:
         default = Path(STATE_DIR)
@@ -176,10 +175,10 @@ class Dialogue:
         return number
 
     def _lan(
-        self, devices: tuple[DeviceConfig, ...], upstream: UpstreamConfig | None
+        self, devices: tuple[DeviceConfig, ...], upstream: UpstreamConfig | None, emas: bool
     ) -> tuple[SiteBrokerConfig, SiteCoapConfig]:
-        """Where devices find us: this machine alone, or an address of its own in their network."""
-        links = {device.link for device in devices} & {"mqtt", "coap"}
+        """Where devices, and ``emas`` over MQTT, find us: this machine alone, or its address in their network."""
+        links = {device.link for device in devices} & {"mqtt", "coap"} | ({"mqtt"} if emas else set())
         broker, coap = SiteBrokerConfig(), SiteCoapConfig()
         if not links:
             return broker, coap

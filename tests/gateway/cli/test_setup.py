@@ -49,8 +49,8 @@ def test_a_whole_site_through_a_pipe(tmp_path: Path) -> None:
         "n",  # another broker
         "9",  # no DR mode
         "3",
-        "1",  # UP EMA: later
-        "2",
+        "3",  # UP EMA: 1 or 2
+        "1",
         "7",  # gw/7
         "much",
         "850",
@@ -60,6 +60,7 @@ def test_a_whole_site_through_a_pipe(tmp_path: Path) -> None:
         *("1", "5", "3", "2", "0", "192.168.1.200"),  # the number is taken; an ESS over CoAP
         *("", "1", "3", "1", "60", "18", "red", "17"),  # LED on pin 18, button on 17
         *("", "4", "3", "", "7000", "18", "22", "12"),  # pin 18 is taken
+        *("7 8", "2, gw/3", "1"),  # EMAs below, over MQTT; 7 is our own
         "192.168.1.1",
         "",
     )
@@ -68,7 +69,7 @@ def test_a_whole_site_through_a_pipe(tmp_path: Path) -> None:
     for said in (
         f"MQTT broker 127.0.0.1:{port}: connection refused; is a broker running there?",
         "'9': write a whole number from 1 to 4",
-        "EMAs below this one come with a later release; choose 2",
+        "'7 8': write each once, such as 2 3 4, and not our own 7",
         "'much': write watts, such as 1000",
         "1: is already a device; choose another number",
         "'red': write a BCM number such as 18, or chip:line",
@@ -84,6 +85,8 @@ def test_a_whole_site_through_a_pipe(tmp_path: Path) -> None:
     assert (ess.number, ess.type, ess.link, ess.address) == (5, "ess", "coap", "192.168.1.200")
     assert (wired.number, wired.pin, wired.button_pin, wired.rated_w) == (2, "18", "17", 60)
     assert (car.number, car.pin, car.pwm_pin, car.max_w, car.priority) == (3, "22", "12", 7000, -1)
+    assert config.emas_below.mqtt
+    assert [ema.number for ema in config.ema_below] == [2, 3]
     assert config.site_broker.bind == "192.168.1.1"
     assert (config.site_coap.bind, config.site_coap.sources) == ("192.168.1.1", ("192.168.1.0/24",))
     assert smartema("check", "-c", tmp_path / "g.toml").returncode == 0

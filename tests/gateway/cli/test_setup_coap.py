@@ -109,7 +109,7 @@ def test_without_an_ems(tmp_path: Path) -> None:
 
 def test_another_ems_is_named(tmp_path: Path) -> None:
     first, second = udp_port(), udp_port()
-    stdin = answers(2, f"127.0.0.1:{first}", "y", f"127.0.0.1:{second}", "n", "4", "3", "1", "2")
+    stdin = answers(2, f"127.0.0.1:{first}", "y", f"127.0.0.1:{second}", "n", "4", "3", "2")
     done = smartema("setup", "--output", tmp_path / "g.toml", stdin=stdin)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("connection refused; does an EMS with --coap run there?") == 2
@@ -152,3 +152,18 @@ async def test_what_it_writes_runs(tmp_path: Path) -> None:
         status = await ema.registered()
         assert [(u["protocol"], u["mode"]) for u in status["upstreams"]] == [("coap", 2)]
         assert ems.book.emas["gw/7"].protocol == "coap"
+
+
+def test_emas_below_over_coap_beside_devices(tmp_path: Path) -> None:
+    """Devices have CoAP's own port; EMAs below get the next one."""
+    below = ("1", "2 3", "2", "192.168.1.1", "")  # UP EMA at its place, the others behind the devices
+    stdin = answers(1, "127.0.0.1:1", "n", "1", below[0], "", "", tmp_path / "state", "1", "", "1", "2", "-1", "")
+    stdin += answers(*below[1:]) + answers("192.168.1.1", "")
+    done = smartema("setup", "--output", tmp_path / "g.toml", stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "EMAs below find us at 5684" in done.stdout
+    config = load(tmp_path / "g.toml")
+    table = config.emas_below
+    assert (table.coap, table.bind, table.port, table.sources) == (True, "192.168.1.1", 5684, ("192.168.1.0/24",))
+    assert [ema.number for ema in config.ema_below] == [2, 3]
+    assert smartema("check", "-c", tmp_path / "g.toml").returncode == 0
