@@ -118,9 +118,7 @@ class NegotiationDesk:
         if ema.name not in self._known:
             self._known.add(ema.name)
             name = ema.name
-            self._book.store.writer.submit(
-                lambda connection: upsert(connection, [(models.MemberRow, {"name": name}, {"name": name})]), _nothing
-            )
+            self._book.store.writer.submit(lambda connection: _add_member(connection, name), _nothing)
         self.desk.heard(ema.name, message)
 
     def came(self, name: str) -> None:
@@ -190,6 +188,11 @@ def _write(connection: Connection, rows: Rows) -> None:
     upsert(connection, ready)
     if gone:
         connection.execute(sql.delete(models.LoanRow).where(models.LoanRow.loan_id.in_(gone)))
+
+
+def _add_member(connection: Connection, name: str) -> None:
+    if connection.scalar(sql.select(models.MemberRow.name).where(models.MemberRow.name == name)) is None:
+        connection.execute(sql.insert(models.MemberRow), {"name": name})
 
 
 def _nothing(_result: object, _error: Exception | None) -> None:

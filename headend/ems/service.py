@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.control.negotiation.messages import FromMember
+from headend.ems.allocation import AllocationDesk
 from headend.ems.book import EVENT_MEMORY_S, Book, check_watts
 from headend.ems.commands import CommandDesk
 from headend.ems.errors import Refused
@@ -38,6 +39,7 @@ class EmsService:
         self.commands = CommandDesk(self.book)
         self.intake = Intake(self.book, self.commands, self.seen)
         self.prices = PriceDesk(self.book)
+        self.allocation = AllocationDesk(self.book, self.events)
         self.negotiation = NegotiationDesk(self.book)
         self.started_at = 0.0
         self._woken = asyncio.Event()

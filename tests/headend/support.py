@@ -28,7 +28,9 @@ class FakeHead:
     def __init__(self) -> None:
         self.name = "mqtt"
         self.up = True
-        self.controls_devices = self.answers = True
+        self.controls_devices = self.answers = self.negotiates = True
+        self.said: list[tuple[str, object]] = []  # of loans
+        self.prices: list[tuple[str, object]] = []
         self.sent: list[str] = []
         self.opts: list[str] = []  # answers to opts
         self.ids: list[int] = []  # of events, as they are told first
@@ -73,6 +75,12 @@ class FakeHead:
 
     def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
         self.sent.append(f"rdr {ema} {number} {'granted' if granted else 'denied'}")
+
+    def negotiate(self, ema: str, message: object) -> None:
+        self.said.append((ema, message))
+
+    def tell_prices(self, ema: str, budgets: object) -> None:
+        self.prices.append((ema, budgets))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         self.sent.append(f"control {ema} {number} {'on' if on else 'off'}")

@@ -213,3 +213,41 @@ async def test_the_ems_is_killed_while_it_asks_a_lender(tmp_path: Path, ems: Ems
         await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
         await one.limit(110)
         await two.limit(400)
+
+
+async def test_prices_and_parts_reach_an_ema(tmp_path: Path, ems: EmsChild, link: str) -> None:
+    """With its set-up and when they change; what is too dear is not borrowed; an allocation is its limit."""
+    one = Site(tmp_path, 1, link, ems.above, 1, 1000.0, cap=500)  # type: ignore[attr-defined]
+    async with closing(one):
+        await ems.start()
+        await ems.ask("PUT", "/prices", {"initial": 200})
+        await one.start()
+
+        async def told(**prices: int | None) -> None:
+            wanted = {
+                "upstream": "ems",
+                "initial": None,
+                "incentive": None,
+                "negotiation": None,
+                "unit": "KW",
+                **prices,
+            }
+            await one.ema.shows(lambda s: s["price"] == [wanted], f"shows {wanted}")
+
+        await told(initial=200)
+        await ems.ask("PUT", "/prices", {"incentive": 10, "negotiation": 900})
+        await told(initial=200, incentive=10, negotiation=900)
+        answer = await one.ema.ask("negotiate", watts=50)
+        assert answer == {"result": "denied", "why": "the negotiation price of 900 is above its cap, 500"}
+        await ems.ask("PUT", "/prices", {"incentive": None, "negotiation": 400})
+        await told(initial=200, negotiation=400)
+        answer = await one.ema.ask("negotiate", watts=50)
+        assert answer == {"result": "denied", "why": "50 W of 50 W are missing: nobody lends more at 400 a kWh or less"}
+
+        await ems.shows("/emas", lambda found: found and found[0]["power_w"] == 100, "its power is known")
+        body = {"algorithm": "game", "total_w": 640, "emas": ["gw/1"], "apply": True, "for_s": 600}
+        view = await ems.ask("POST", "/allocation", body)
+        await ems.answered(view["parts"][0]["event"], 0, "gw/1")
+        await one.limit(640)
+        assert await ems.ask("DELETE", "/allocation") == {"ended": 1}
+        await one.limit(1000)
