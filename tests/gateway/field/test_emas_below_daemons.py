@@ -283,3 +283,33 @@ async def test_three_levels_over_two_links(tmp_path: Path, mosquitto: Mosquitto)
 
         await ems.ems.cancel_event(event.id)
         await until(lambda: total() == 5 * LAMP_W, PATIENCE_S, "all is given back")
+
+
+async def test_another_one_is_named_while_it_runs(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """By SIGHUP: an account more, and no link is dropped; who is named no more is no part of the site."""
+    upper = Place(tmp_path, 1, 1, mosquitto.port, below=({"number": 2},))
+    _secrets(upper, 2, 3)
+    second = Place(tmp_path, 2, 1, mosquitto.port, above=upper)
+    third = Place(tmp_path, 3, 2, mosquitto.port, above=upper)
+    async with closing(second, third, upper):
+        await upper.start()
+        await second.start()
+        await third.start()
+        await upper.has(2, 100.0)
+        await third.ema.until(lambda: third.ema.lines("does not take the account 'gw-3'"), "it has no account yet")
+
+        upper.ema.write({**upper.ema.tables, "ema_below": [{"number": 2, "priority": 7}, {"number": 3}]})
+        upper.ema.hangup()
+        await upper.has(3, 200.0)
+        status = await upper.ema.status()
+        part = next(part for part in status["field"] if part["name"] == "emas")
+        assert part["links"]["mqtt"]["reconnects"] == 0
+        assert [d["priority"] for d in status["devices"] if d["number"] == 90_002] == [7]
+        assert (await second.ema.status())["upstreams"][0]["reconnects"] == 0
+
+        upper.ema.write({**upper.ema.tables, "ema_below": [{"number": 3}]})
+        upper.ema.hangup()
+        await upper.ema.shows(
+            lambda s: 90_002 not in {d["number"] for d in s["devices"]} and s["power_w"] == 3 * LAMP_W, "without it"
+        )
+        assert _shown(await upper.ema.status(), 3)["here"]
