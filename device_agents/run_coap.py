@@ -219,7 +219,9 @@ class CoapDevice(Runner):
             message.remote = self._remote
             message.opt.uri_path = (path,)
         try:
-            answer = await asyncio.wait_for(self._context.request(message).response, ANSWER_S)
+            # Not wait_for: in Python 3.11 it forgets a cancellation that comes together with the answer.
+            async with asyncio.timeout(ANSWER_S):
+                answer = await self._context.request(message).response
         except (aiocoap.error.Error, OSError, TimeoutError) as err:
             raise TransientError(f"EMA {host}:{port}: PUT /{path}: {err or type(err).__name__}") from err
         if not answer.code.is_successful():

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
+import aiocoap
 import pytest
 
 from device_agents.agent import Agent
@@ -152,3 +154,23 @@ async def test_a_taken_port_is_the_operators_mistake() -> None:
         runner = CoapDevice(lamp(Time()), "127.0.0.1", 5683, "127.0.0.1", port, SystemClock())
         with pytest.raises(OperatorError, match=f"127.0.0.1:{port}"):
             await runner.run()
+
+
+async def test_an_end_that_comes_together_with_an_answer_is_an_end() -> None:
+    response: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    class Context:
+        def request(self, message: object) -> object:
+            asked.set()
+            return SimpleNamespace(response=response)
+
+    asked = asyncio.Event()
+    runner = device(lamp(Time()), 1)
+    runner._context = Context()
+    sending = asyncio.create_task(runner._send())
+    await asked.wait()
+    await asyncio.sleep(0)
+    response.set_result(SimpleNamespace(code=aiocoap.CHANGED, remote=None, payload=b""))
+    sending.cancel()
+    await asyncio.wait({sending}, timeout=5)
+    assert sending.cancelled()
