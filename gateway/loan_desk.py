@@ -122,6 +122,7 @@ class LoanDesk:
         """Borrow all of it; (granted, why) within ``answer_s``. ``then`` is called as the limit rises."""
         now = self._engine.clock.now()
         mw = math.ceil(watts * 1000)
+        self._link(now)
         refusal, cap = self._refusal(now)
         if refusal:
             return False, refusal
