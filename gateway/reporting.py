@@ -10,6 +10,9 @@ from gateway.site.picture import ResourceState
 from gateway.site.report import DeviceLine, DeviceNotice, NoticeKind, OutboxBody, SiteReport
 from gateway.site.resource import Kind
 
+# A report of an EMA below that was under way for longer tells of the past, and ours tell of the present.
+HELD_UP_S = 5.0
+
 
 class Outbox(Protocol):
     """Where records go: the journal."""
@@ -79,7 +82,8 @@ class Reporter:
             return
         number = after.resource.number
         if after.resource.kind is Kind.EMA and self.each_ema:
-            self._report(mono, wall, only={*self._changed, number})
+            if mono - new.taken_at <= HELD_UP_S:
+                self._report(mono, wall, only={*self._changed, number})
             return
         if old is not None and (old.on != new.on or old.level != new.level):
             self._notice(NoticeKind.CHANGED, after, wall)

@@ -16,6 +16,8 @@ from gateway.site.resource import Kind, Reading, Resource, Setpoint
 
 # An offset between two clocks is taken from the quickest of the reports of two such times.
 SKEW_S = 300.0
+# Until that is known they are taken to agree so far; a report that is older was held up.
+AGREE_S = 60.0
 # What one was seen to draw at most is rounded up to so many of its leading digits, so that it seldom changes.
 DIGITS = 2
 
@@ -39,20 +41,34 @@ class BelowReport:
 
 
 class Skew:
-    """How long a report was under way beyond the quickest one: two clocks differ by an offset that nobody knows."""
+    """How long a report was under way beyond the quickest one: two clocks differ by an offset that nobody knows.
+
+    What comes quicker than it was written, one after the other, was held up and tells nothing of the clocks.
+    """
 
     def __init__(self) -> None:
         self._since = -math.inf
         self._now = math.inf
         self._before = math.inf
+        self._last: tuple[float, float] | None = None
 
     def delay(self, at: float, wall: float, mono: float) -> float:
         """Seconds. ``at`` by the peer's clock."""
         if mono - self._since > SKEW_S:
             self._before, self._now, self._since = self._now, math.inf, mono
         offset = wall - at
-        self._now = min(self._now, offset)
-        return max(0.0, offset - min(self._now, self._before))
+        if offset <= AGREE_S or self._steady(at, offset):
+            self._now = min(self._now, offset)
+        self._last = at, offset
+        quickest = min(self._now, self._before)
+        return max(0.0, offset - (AGREE_S if math.isinf(quickest) else quickest))
+
+    def _steady(self, at: float, offset: float) -> bool:
+        """It came about as long after the one before as it was written."""
+        if self._last is None:
+            return False
+        written_after = at - self._last[0]
+        return written_after > 0 and self._last[1] - offset <= written_after / 2
 
 
 @dataclass(slots=True)

@@ -211,8 +211,9 @@ async def test_what_was_held_up_is_as_old_as_it_is(bench: Bench) -> None:
     [
         # (arrives at, written at by its clock), how long it was under way beyond the quickest
         ([(0, 0), (10, 10)], [0, 0]),
-        ([(0, -100), (10, -90), (20, -90)], [0, 0, 10]),  # its clock is 100 s behind
-        ([(0, -60), (1, -30), (2, 2)], [0, 0, 0]),  # held up ones first: each newer one is the quickest
+        ([(0, -100), (10, -90), (20, -90)], [40, 0, 10]),  # its clock is 100 s behind: known from the second on
+        ([(0, -3600), (1, -2600), (2, -1600), (3, 3), (9, 9)], [3540, 2541, 1542, 0, 0]),  # an hour was held up
+        ([(0, 100), (10, 110)], [0, 0]),  # its clock is ahead
         ([(0, 0), (400, 400), (800, 300), (1500, 1000), (2000, 1500)], [0, 0, 500, 0, 0]),  # its clock went back
     ],
 )

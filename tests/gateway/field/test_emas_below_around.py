@@ -109,6 +109,8 @@ def test_reports_upwards(each: bool, devices: list[int]) -> None:
     states[90_002] = after
     reporter.changed(before, after, 1.0, 1001.0)
     assert len(log.reports) == len(devices), "with every report of its own, also where little changed"
+    reporter.changed(before, after, 7.0, 1007.0)
+    assert len(log.reports) == len(devices), "what was held up is no news"
     reporter.tick(20.0, 1020.0)
     last = log.reports[-1]
     assert isinstance(last, SiteReport)
