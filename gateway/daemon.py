@@ -60,6 +60,8 @@ class Daemon:
         self._reload = reload
         self._stop = asyncio.Event()
         self._hup = asyncio.Event()
+        # SIGHUP and menus may come while another configuration is being taken.
+        self._renewing = asyncio.Lock()
         self._serve_socket = serve_socket
         state_dir = Path(config.ema.state_dir)
         outbox_dir = Path(config.ema.outbox_dir) if config.ema.outbox_dir else state_dir
@@ -169,6 +171,10 @@ class Daemon:
 
     async def apply(self, new: Config) -> None:
         """Take a new configuration into the running daemon. Raise ``OperatorError`` for what needs a restart."""
+        async with self._renewing:
+            await self._apply(new)
+
+    async def _apply(self, new: Config) -> None:
         from gateway.renewal import Renewal
 
         assert self._running is not None
@@ -183,11 +189,12 @@ class Daemon:
 
     async def set_mode(self, name: str | None, mode: int) -> str:
         """Another DR mode for one upstream, until the next start (menu 0)."""
-        chosen = [c for c in self.config.upstream if name is None or c.name == name]
-        if not chosen:
-            raise OperatorError(f"upstream: no upstream {name or 'is configured'}")
-        upstreams = tuple(replace(c, mode=mode) if c in chosen else c for c in self.config.upstream)
-        await self.apply(replace(self.config, upstream=upstreams))
+        async with self._renewing:
+            chosen = [c for c in self.config.upstream if name is None or c.name == name]
+            if not chosen:
+                raise OperatorError(f"upstream: no upstream {name or 'is configured'}")
+            upstreams = tuple(replace(c, mode=mode) if c in chosen else c for c in self.config.upstream)
+            await self._apply(replace(self.config, upstream=upstreams))
         return f"DR mode {mode} for {', '.join(c.name for c in chosen)}"
 
     async def connect_device(self, request: dict[str, Any]) -> str:
@@ -195,9 +202,10 @@ class Daemon:
         from gateway.menu_device import device_of
 
         device = device_of(request)
-        if any(d.number == device.number for d in self.config.device):
-            raise OperatorError(f"number: {device.number} is configured already")
-        await self.apply(replace(self.config, device=(*self.config.device, device)))
+        async with self._renewing:
+            if any(d.number == device.number for d in self.config.device):
+                raise OperatorError(f"number: {device.number} is configured already")
+            await self._apply(replace(self.config, device=(*self.config.device, device)))
         return f"device {device.number} ({device.type}, {device.link}) is taken in"
 
     def start_part(self, name: str, run: Callable[[], Awaitable[None]]) -> None:

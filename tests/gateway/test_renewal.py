@@ -177,3 +177,14 @@ async def test_the_last_device_of_our_broker_takes_it_along(tmp_path: Path) -> N
         broker = daemon.parts.broker
         assert broker is not None
         await until(broker.ready.is_set, what="it serves again")
+
+
+async def test_two_configurations_at_once_are_taken_one_after_another(tmp_path: Path) -> None:
+    """A mode from the menu, twice, while SIGHUP reads the file again: the last one stands, each part runs once."""
+    upstream = UpstreamConfig(host="127.0.0.1", port=free_port())
+    config = Config(ema=EmaConfig(state_dir=str(tmp_path / "state")), upstream=(upstream,))
+    async with running(config) as daemon:
+        await asyncio.gather(*(daemon.set_mode(None, mode) for mode in (2, 3, 4)), daemon.apply(config))
+        assert daemon.config is config
+        assert [upper.status()["mode"] for upper in daemon.engine.upstreams] == [upstream.mode]
+        assert daemon.restarts() == {}
