@@ -20,7 +20,7 @@ from gateway.control.negotiation import member as side
 from gateway.control.negotiation.messages import Ask, FromCoordinator, FromMember
 from gateway.control.negotiation.own import own_limits_mw
 from gateway.control.negotiation.state import Member, MemberRules, Situation
-from gateway.control.negotiation.step import Kind, News, Step
+from gateway.control.negotiation.step import Hold, Kind, News, Step
 from gateway.control.power import expected_power
 from gateway.control.price import ask as ask_price
 from gateway.control.price import bid
@@ -67,7 +67,7 @@ class LoanDesk:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._asked: dict[int, _Asked] = {}
-        self._for: dict[str, int] = {}  # resource → the ask that was made for it
+        self._for: dict[str, frozenset[int]] = {}  # resource → the loans that were made for it
         self._queue: list[FromMember] = []
         self._sender: asyncio.Task[None] | None = None
         self._linked = False
@@ -139,8 +139,8 @@ class LoanDesk:
 
     def not_needed(self, resource: str) -> None:
         """A device that power was borrowed for went off by itself."""
-        if self._for.pop(resource, None) is not None and not self._for:
-            self.give_back(None)
+        for number in self._for.pop(resource, ()):
+            self.give_back(number)
 
     def recall(self, loan_id: int) -> None:
         """The operator wants a loan back."""
@@ -255,8 +255,7 @@ class LoanDesk:
         if config.borrow != "shed":
             return
         missing = self._missing_w(now)
-        held = any(loan.until > now.mono for loan in self._member.borrowed.values())
-        self._give_back_spare(now, situation, missing, held)
+        self._give_back_spare(now, situation, missing)
         if (
             missing < NOTHING_W
             or now.mono < self._ask_again
@@ -279,29 +278,34 @@ class LoanDesk:
         mw = math.ceil(lacking) * 1000
         self._ask(now, mw, min(mw, 10_000), cap, config.for_s, None)
 
-    def _give_back_spare(self, now: Instant, situation: Situation, missing: float, held: bool) -> None:
+    def _give_back_spare(self, now: Instant, situation: Situation, missing: float) -> None:
+        kept = frozenset().union(*self._for.values())
+        held = [n for n, loan in self._member.borrowed.items() if loan.hold is Hold.HELD and n not in kept]
         rules = self._engine.rules()
         room = max(situation.own_mw / 1000 * rules.hysteresis_share, rules.hysteresis_min_w) + rules.reserve_w
         spare = missing < NOTHING_W and situation.draw_mw / 1000 + room <= situation.own_mw / 1000
-        if not held or not spare or self._for:
+        if not held or not spare:
             self._spare_since = None
         elif self._spare_since is None:
             self._spare_since = now.mono
         elif now.mono - self._spare_since >= SPARE_S:
             self._spare_since = None
-            self._apply(side.give_back(self._member, None, situation, now.mono), now, situation)
+            for number in held:
+                self._apply(side.give_back(self._member, number, situation, now.mono), now, situation)
 
     # --- a step's consequences -------------------------------------------------------------------------------
 
     def _apply(self, step: Step[Member], now: Instant, situation: Situation) -> bool:
         """Did the limit change."""
+        fresh = frozenset(step.state.borrowed) - frozenset(self._member.borrowed)
         self._member = step.state
+        self._for = {name: left for name, ids in self._for.items() if (left := ids & frozenset(step.state.borrowed))}
         for row in step.rows:
             loan_rows.save(self._engine.journal, row)
         self._queue += [envelope.message for envelope in step.messages]  # type: ignore[misc]
         changed = self._tell_limit(now, situation.draw_mw)
         for news in step.news:
-            self._tell(news, now)
+            self._tell(news, now, fresh)
         if self._queue and self._sender is None:
             self._sender = asyncio.get_running_loop().create_task(self._send())
         return changed
@@ -322,7 +326,7 @@ class LoanDesk:
         self._engine.book.lend_and_borrow(loans)
         return True
 
-    def _tell(self, news: News, now: Instant) -> None:
+    def _tell(self, news: News, now: Instant, fresh: frozenset[int]) -> None:
         engine = self._engine
         asked = self._asked.pop(news.number, None) if news.kind in (Kind.GRANTED, Kind.DENIED) else None
         words = {
@@ -333,7 +337,8 @@ class LoanDesk:
         engine.record(Decision(Rule.LOAN, now.wall, engine.power().watts, engine.limit(now), words))
         if asked is not None:
             if news.kind is Kind.GRANTED:
-                self._for[asked.resource] = news.number
+                if asked.resource:
+                    self._for[asked.resource] = fresh
                 if asked.then is not None:
                     asked.then()
             if not asked.answer.done():

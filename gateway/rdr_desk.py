@@ -177,6 +177,8 @@ class RdrDesk:
         """What was granted came too late for who asked."""
         engine = self._engine
         engine.book.give_back(resource, watts, why)
+        if engine.loans is not None:
+            engine.loans.not_needed(resource)
         for reservation in engine.reservations:
             if reservation.resource == resource and reservation.watts == watts:
                 engine.reservations.remove(reservation)
