@@ -68,6 +68,10 @@ class RdrDesk:
             why = f"{request.resource} asks {watts:.0f} W back: not heard since the restart: {', '.join(awaited[:5])}"
             seen = Decision(Rule.RDR, now.wall, engine.power().watts, engine.limit(now), why)
             return self._settle(request, RdrResult.DENIED, seen)
+        if within_s is not None and within_s <= 0:
+            why = f"{request.resource} asks {watts:.0f} W back: others of it were asked for first, and its time is over"
+            seen = Decision(Rule.RDR, now.wall, engine.power().watts, engine.limit(now), why)
+            return self._settle(request, RdrResult.DENIED, seen)
         result, decision, action = answer_rdr(engine.site(), engine.timeline(), engine.rules(), request, now)
         if result is RdrResult.PENDING:
             above = self._above()
@@ -177,6 +181,9 @@ class RdrDesk:
         """What was granted came too late for who asked."""
         engine = self._engine
         engine.book.give_back(resource, watts, why)
+        now = engine.clock.now()
+        said = f"{watts:.0f} W granted to {resource} are given back: {why}"
+        engine.record(Decision(Rule.RDR, now.wall, engine.power().watts, engine.limit(now), said))
         if engine.loans is not None:
             engine.loans.not_needed(resource)
         for reservation in engine.reservations:
