@@ -74,9 +74,6 @@ class RdrQueue:
         while waiting and ema not in self._under_way:
             ask = waiting.popleft()
             within_s = ask.until - self._clock.monotonic()
-            if within_s <= 0:
-                self._say(ema, ask, False, "others of this EMA were asked for first")
-                continue
             answer = self._inputs.asked_by_ema(EMA_NUMBERS + ema, ask.watts, self.table.grant_s, within_s)
             if answer.result is RdrResult.PENDING:
                 self._under_way[ema] = ask

@@ -110,7 +110,7 @@ class Site:
 
     def asked_by_ema(self, number: int, watts: float, for_s: float, within_s: float) -> RdrAnswer:
         self.asked.append((number, watts, within_s))
-        return self.answer
+        return self.answer if within_s > 0 else RdrAnswer(RdrResult.DENIED, "its time is over")
 
     def give_back(self, number: int, watts: float, why: str) -> None:
         self.given_back.append((number, watts, why))

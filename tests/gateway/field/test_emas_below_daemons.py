@@ -46,7 +46,7 @@ class Place:
             upstream |= {"local_port": udp_port()}
         tables: dict[str, Any] = {
             "ema": {"number": number, "state_dir": str(self.state)},
-            "control": {"restore_delay_s": 0, **more},
+            "control": {"restore_delay_s": 0, "pass_s": 0.2, "stale_after_s": 12, **more},
             "reports": {"period_s": 0.5, "change_s": 0.1},
             "site_broker": {"port": self.broker, "open": True},
             "upstream": [upstream],
