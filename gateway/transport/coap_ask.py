@@ -15,6 +15,8 @@ from gateway.errors import TransientError
 
 TEXT = 0
 LARGEST_DATAGRAM = 1024  # what goes beyond goes in blocks of that
+# So long a peer may still send an answer that is apart from its acknowledgement again (RFC 7252, MAX_TRANSMIT_WAIT).
+LATE_S = 93.0
 
 
 class _Confirmable(Deadline):
@@ -26,8 +28,9 @@ class _Once(aiocoap.Unreliable):
 
 
 def short_tokens(context: aiocoap.Context) -> None:
-    """Let a question of ``ask`` go without a token where none to the same peer is under way: its answer is then known
-    by the message id, as in the lab's frames. Blocks and observations always have a token."""
+    """Let a question of ``ask`` go without a token, as in the lab's frames, where none to the same peer is under way
+    and the last one was answered: what the peer answers without one can then be meant for this one alone. Blocks and
+    observations always have a token."""
     for tokens in context.request_interfaces:
         _patch(tokens)
 
@@ -35,13 +38,23 @@ def short_tokens(context: aiocoap.Context) -> None:
 def _patch(tokens: Any) -> None:
     request, numbered = tokens.request, tokens.next_token
     short = False
+    late: dict[Any, float] = {}  # until then (the loop's seconds) an answer without a token may be an older question's
 
     def short_request(pipe: Any) -> None:
         nonlocal short
-        message = pipe.request
+        message, now = pipe.request, asyncio.get_running_loop().time()
+        for remote in [remote for remote, until in late.items() if until <= now]:
+            del late[remote]
         plain = isinstance(message.transport_tuning, _Confirmable | _Once) and message.opt.block1 is None
-        short = plain and (b"", message.remote) not in (tokens.outgoing_requests or ())
+        short = plain and message.remote not in late and (b"", message.remote) not in (tokens.outgoing_requests or ())
+        if short:
+            pipe.on_event(lambda event: note(event, message.remote), is_interest=False)
         request(pipe)
+
+    def note(event: Any, remote: Any) -> bool:
+        if event.message is None:
+            late[remote] = asyncio.get_running_loop().time() + LATE_S
+        return False
 
     def next_token() -> bytes:
         nonlocal short
