@@ -4,6 +4,7 @@ blocks where a message outgrows a datagram, confirmable or not."""
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from gateway.transport.coap import Deadline  # isort: skip
@@ -17,6 +18,8 @@ TEXT = 0
 LARGEST_DATAGRAM = 1024  # what goes beyond goes in blocks of that
 # So long a peer may still send an answer that is apart from its acknowledgement again (RFC 7252, MAX_TRANSMIT_WAIT).
 LATE_S = 93.0
+# Numbers of the last answers apart from their acknowledgements, to know a copy by.
+MOST_ANSWERS = 64
 
 
 class _Confirmable(Deadline):
@@ -32,7 +35,9 @@ def short_tokens(context: aiocoap.Context) -> None:
     and the last one was answered: what the peer answers without one can then be meant for this one alone. Blocks and
     observations always have a token."""
     for tokens in context.request_interfaces:
-        _patch(tokens)
+        if not hasattr(tokens, "short_tokens"):  # an EMS above that comes again on the same address
+            tokens.short_tokens = True
+            _patch(tokens)
 
 
 def _patch(tokens: Any) -> None:
@@ -62,6 +67,30 @@ def _patch(tokens: Any) -> None:
         return b"" if wanted else bytes(numbered())
 
     tokens.request, tokens.next_token = short_request, next_token
+    _without_doubles(tokens.token_interface)
+
+
+def _without_doubles(manager: Any) -> None:
+    """A network may double an answer. aiocoap looks at its token alone, so that without one the copy would be taken for
+    the answer to the next question."""
+    dispatch = manager.dispatch_message
+    answers: deque[Any] = deque(maxlen=MOST_ANSWERS)
+
+    def dispatch_once(message: Any) -> None:
+        if message.code.is_response() and not message.token:
+            number = message.remote, message.mid
+            if message.mtype is aiocoap.ACK:
+                if number not in (manager._active_exchanges or ()):
+                    return
+            elif number in answers:
+                if message.mtype is aiocoap.CON:
+                    manager._send_empty_ack(message.remote, message.mid, reason="it came before")
+                return
+            else:
+                answers.append(number)
+        dispatch(message)
+
+    manager.dispatch_message = dispatch_once
 
 
 async def ask(

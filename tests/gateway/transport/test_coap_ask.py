@@ -23,6 +23,7 @@ class Peer(asyncio.DatagramProtocol):
     """Acknowledges each question at once, and answers it (``answer``, its number) with its own body when told."""
 
     def __init__(self) -> None:
+        self.acknowledges = True
         self.asked: list[aiocoap.Message] = []
         self._mids = iter(range(7000, 8000))
 
@@ -33,7 +34,8 @@ class Peer(asyncio.DatagramProtocol):
         message = aiocoap.Message.decode(data)
         if not message.code.is_request():
             return
-        self._send(aiocoap.Message(code=aiocoap.EMPTY, _mtype=aiocoap.ACK, _mid=message.mid), addr)
+        if self.acknowledges:
+            self._send(aiocoap.Message(code=aiocoap.EMPTY, _mtype=aiocoap.ACK, _mid=message.mid), addr)
         self.asked.append(message)
         self._where = addr
 
@@ -44,8 +46,20 @@ class Peer(asyncio.DatagramProtocol):
         )
         self._send(answer, self._where)
 
+    def answer_with_acknowledgement(self, number: int) -> None:
+        asked = self.asked[number]
+        answer = aiocoap.Message(
+            code=aiocoap.CHANGED, _mtype=aiocoap.ACK, _mid=asked.mid, _token=asked.token, payload=asked.payload
+        )
+        self._send(answer, self._where)
+
+    def again(self) -> None:
+        """The network doubles the last datagram."""
+        self._transport.sendto(self._last, self._where)
+
     def _send(self, message: aiocoap.Message, addr: Any) -> None:
-        self._transport.sendto(message.encode(), addr)
+        self._last = message.encode()
+        self._transport.sendto(self._last, addr)
 
 
 @asynccontextmanager
@@ -82,3 +96,22 @@ async def test_questions_that_are_answered_have_no_token() -> None:
             peer.answer(number)
             await question
         assert [message.token for message in peer.asked] == [b"", b"", b""]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_doubled_answer_is_not_taken_for_that_of_the_next_question(apart: bool) -> None:
+    async with two_ends() as (peer, asking, to):
+        peer.acknowledges = apart
+        answer = peer.answer if apart else peer.answer_with_acknowledgement
+        first = asyncio.create_task(ask(asking, to, "a", b"first", 5.0))
+        await until(lambda: len(peer.asked) == 1, what="the first is there")
+        answer(0)
+        assert (await first).payload == b"first"
+        copy = peer._last
+        second = asyncio.create_task(ask(asking, to, "a", b"second", 5.0))
+        await until(lambda: len(peer.asked) == 2, what="the second is there")
+        assert [message.token for message in peer.asked] == [b"", b""]
+        peer._last = copy
+        peer.again()
+        answer(1)
+        assert (await second).payload == b"second"
