@@ -185,6 +185,10 @@ class EventDesk:
     def _send_new(self, event: Event) -> None:
         """To all that can be reached now: by one message when everybody is meant and nobody is left out."""
         book = self._book
+        for name in book.emas if event.everyone else ():
+            if name not in event.deliveries:  # it came while the event was being written
+                delivery = event.deliveries[name] = Delivery(name)
+                book.dirty((event.id, delivery))
         self._changed(event)
         ready: dict[str, list[tuple[Delivery, Head]]] = {}
         for delivery in event.deliveries.values():

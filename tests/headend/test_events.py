@@ -332,3 +332,28 @@ async def test_a_change_that_cannot_be_written_did_not_happen(bench: Bench, monk
     bench.service.polled("gw/2", "mqtt")
     assert len(ticks) == 2
     assert bench.head.take() == ["poll gw/2 nothing"]
+
+
+@pytest.mark.parametrize("made", ["made", "changed"])
+async def test_who_comes_while_an_event_for_all_is_written_is_told_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    bench.register("gw/1")
+    event = await _event(bench, ["gw/1"]) if made == "changed" else None
+    bench.head.take()
+    save_now = bench.store.save_now
+
+    async def slow(*things: object) -> None:
+        await save_now(*things)
+        bench.register("gw/2")
+
+    monkeypatch.setattr(bench.store, "save_now", slow)
+    if event is None:
+        event = await _event(bench, "all")
+    else:
+        await bench.service.events.change(event.id, targets="all")
+    assert set(event.deliveries) == {"gw/1", "gw/2"}
+    assert bench.head.take()[-1].startswith("broadcast")
+    _answer(bench, "gw/1", event.id)
+    await bench.pass_time(4)
+    assert bench.head.take()[-1].startswith("push gw/2")
