@@ -288,6 +288,7 @@ async def test_who_polls_and_does_not_report_is_asked_to_until_it_does(bench: Be
     bench.service.polled("gw/1", "mqtt")
     assert bench.head.take() == ["poll gw/1 report!"]
     bench.report("gw/1", "1", 100.0, bench.now)
+    await until(lambda: "report gw/1 1" in bench.head.sent, what="it is acknowledged")
     bench.service.polled("gw/1", "mqtt")
     await bench.pass_time(19)
     bench.service.polled("gw/1", "mqtt")
