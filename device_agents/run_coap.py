@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
+from gateway.transport.coap_site import WELL_KNOWN, Discovery  # isort: skip
 from gateway.transport.coap import GuardedSite, Sources, open_server  # isort: skip
 import aiocoap
 import aiocoap.error
@@ -142,9 +143,7 @@ class CoapDevice(Runner):
         for path in (PATH_SETPOINT, PATH_ACK, PATH_RDR):
             site.add_resource([path], Put(self._taker(path, self.agent.received)))
         site.add_resource([PATH_LIGHT], Put(self._taker(PATH_LIGHT, self.agent.received_light)))
-        site.add_resource(
-            [".well-known", "core"], aiocoap.resource.WKCResource(site.get_resources_as_linkheader, impl_info=None)
-        )
+        site.add_resource(WELL_KNOWN, Discovery([site]))
         return site
 
     def _taker(self, path: str, receive: Callable[[bytes], Message]) -> Callable[[bytes], bytes]:

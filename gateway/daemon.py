@@ -23,9 +23,9 @@ from gateway.notify import Notifier
 from gateway.running import Running
 from gateway.socket_server import SocketServer
 from gateway.supervisor import Supervisor
-from gateway.verbs import Verbs
 
 if TYPE_CHECKING:
+    from gateway.verbs import Verbs
     from hardware.gpio import Pins
 
 log = logging.getLogger("smartema")
@@ -69,6 +69,7 @@ class Daemon:
         self.engine = Engine(config, self.journal, clock, rng)
         self.parts = Parts(self.engine, clock, rng, self.journal, state_dir, plants or {}, pins)
         self._running: Running | None = None
+        self._verbs: Verbs | None = None
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -109,12 +110,20 @@ class Daemon:
     def _start(self, running: Running) -> None:
         supervisor = running.supervisor
         if self._serve_socket:
-            server = SocketServer(self._socket_path(), Verbs(self).handle)
+            server = SocketServer(self._socket_path(), self._verb)
             supervisor.start("control socket", server.run)
         running.start(self.config)
         supervisor.start("control", self.engine.run)
         if self._notifier.watchdog_s is not None:
             supervisor.start("watchdog", self._feed_watchdog)
+
+    async def _verb(self, request: dict[str, Any]) -> Any:
+        """What is asked over the socket; most of a daemon's life nobody asks, so the verbs are imported then."""
+        if self._verbs is None:
+            from gateway.verbs import Verbs
+
+            self._verbs = Verbs(self)
+        return await self._verbs.handle(request)
 
     def _socket_path(self) -> Path:
         ema = self.config.ema

@@ -1,14 +1,20 @@
-"""What upper sides said of prices, and what the operator states (docs/price.md). Kept in the journal."""
+"""What upper sides said of prices, and what the operator states (docs/price.md). Kept in the journal.
+
+The rule itself is imported when a price is there or asked for: most sites have none.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from gateway.config.model import NegotiationConfig
-from gateway.control.price import Prices, Stance
 from gateway.upstream.base import Notes
+
+if TYPE_CHECKING:
+    from gateway.control.price import Prices, Stance
 
 log = logging.getLogger("smartema.price")
 
@@ -26,7 +32,7 @@ class PriceBook:
         self.units: dict[str, str] = {}
         for upstream, said in json.loads(notes.value(_KEY) or "{}").items():
             self.units[upstream] = said.pop("unit", "")
-            self._told[upstream] = Prices(**said)
+            self._told[upstream] = _prices(**said)
 
     def told(self, upstream: str, signal: str, price: float | None, unit: str) -> bool:
         """A budget message; False where nothing changed, or it is none of the three."""
@@ -45,14 +51,14 @@ class PriceBook:
 
     def of(self, upstream: str) -> Prices:
         """What that upper side said."""
-        return self._told.get(upstream) or Prices()
+        return self._told.get(upstream) or _prices()
 
     def shown(self) -> list[dict[str, object]]:
         """For status and menu: one entry an upper side that said any."""
         return [
             {"upstream": name, **asdict(prices), "unit": self.units.get(name, "")}
             for name, prices in self._told.items()
-            if prices != Prices()
+            if prices != _prices()
         ]
 
     def _save(self) -> None:
@@ -60,7 +66,15 @@ class PriceBook:
         self._notes.save_value(_KEY, json.dumps(said))
 
 
+def _prices(**said: int | None) -> Prices:
+    from gateway.control.price import Prices
+
+    return Prices(**said)
+
+
 def stance_of(config: NegotiationConfig) -> Stance:
     """What the operator states; −1 in the configuration is not stated."""
+    from gateway.control.price import Stance
+
     value, cap, ask = (None if number < 0 else number for number in (config.value, config.cap, config.ask))
     return Stance(value, cap, ask, config.enabled and config.lend)

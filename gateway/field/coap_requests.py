@@ -14,11 +14,11 @@ from typing import Any
 # First: it sets what aiocoap reads when it is imported.
 from gateway.transport.coap import GuardedSite, Sources, host_port, peer_host, peer_port  # isort: skip
 import aiocoap
-import aiocoap.resource
 
 from device_agents import protocol as wire
 from gateway.field.device_wire import rdr_answer_of
 from gateway.field.presence import Presence
+from gateway.transport.coap_site import Put
 
 JSON = 50
 LAB_PORT = 5683
@@ -30,23 +30,6 @@ class Where:
 
     host: str
     to: Any
-
-
-class _Path(aiocoap.resource.Resource):
-    """One resource of ours: PUT, one datagram."""
-
-    def __init__(self, take: Any) -> None:
-        super().__init__()
-        self._take = take
-
-    async def needs_blockwise_assembly(self, request: Any) -> bool:
-        """No message on this wire needs it, and half a message kept for a peer is memory given away."""
-        return False
-
-    async def render_put(self, request: Any) -> Any:
-        if request.opt.block1 is not None and (request.opt.block1.more or request.opt.block1.block_number):
-            return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
-        return self._take(request.remote, request.payload)
 
 
 class CoapRequests:
@@ -87,9 +70,7 @@ class CoapRequests:
             wire.PATH_DISCONNECTED: self._went,
         }
         for path, take in takers.items():
-            site.add_resource([path], _Path(self._guarded(path, take)))
-        core = aiocoap.resource.WKCResource(site.get_resources_as_linkheader, impl_info=None)
-        site.add_resource([".well-known", "core"], core)
+            site.add_resource([path], Put(self._guarded(path, take)))
         return site
 
     def _guarded(self, path: str, take: Any) -> Any:

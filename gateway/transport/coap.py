@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
-# aiocoap sets SO_REUSEPORT, and a second server would take the same port silently.
-os.environ.setdefault("AIOCOAP_REUSE_PORT", "0")
-
+# First: it sets what aiocoap reads when it is imported.
+from gateway.transport.coap_address import host_port, peer_host, peer_port  # isort: skip
 import aiocoap
 import aiocoap.error
-import aiocoap.resource
 from aiocoap import interfaces
 
 from gateway.errors import OperatorError, TransientError
+from gateway.transport.coap_site import GuardedSite
 from gateway.transport.hosts import for_resolver
-from gateway.transport.sources import Sources as Sources
+from gateway.transport.sources import Sources
+
+__all__ = [
+    "Deadline",
+    "Guard",
+    "GuardedSite",
+    "Sources",
+    "has_ipv6",
+    "host_port",
+    "open_server",
+    "peer_host",
+    "peer_port",
+    "put",
+]
 
 # aiocoap warns of every datagram that it cannot read, so anybody could fill a log; what matters is counted here.
 WIRE_LOG = "gateway.transport.coap.wire"
@@ -34,27 +45,6 @@ REMEMBER_REQUESTS_S = 15.0
 MOST_REMEMBERED = 8192
 # How often one request is sent within its deadline.
 SENDINGS = 3
-
-
-class GuardedSite(aiocoap.resource.Site):
-    """A tree of resources that answers 4.03 to whoever is not in its list of sources."""
-
-    def __init__(self, sources: Sources) -> None:
-        super().__init__()
-        self.sources = sources
-
-    def paths(self) -> list[tuple[str, ...]]:
-        """Where its resources and sub-trees stand."""
-        return [*self._resources, *self._subsites]
-
-    def has(self, path: tuple[str, ...]) -> bool:
-        """Would it answer a request to that path."""
-        return path in self._resources or any(path[: len(root)] == root for root in self._subsites)
-
-    async def render_to_pipe(self, request: Any) -> None:
-        if not self.sources.allows(peer_host(request.request.remote)):
-            raise aiocoap.error.Forbidden
-        await super().render_to_pipe(request)
 
 
 class Guard:
@@ -185,32 +175,6 @@ def _reason(err: Exception, seconds: float) -> str:
     return str(err.__cause__ or "") or str(err) or type(err).__name__
 
 
-def host_port(host: str, port: int) -> str:
-    """ "host:port" with the brackets that IPv6 needs."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def peer_host(remote: interfaces.EndpointAddress) -> str:
-    """The peer's bare address, "192.168.1.200", without port, brackets and IPv4-in-IPv6 prefix."""
-    text = str(remote.hostinfo)
-    if text.startswith("["):
-        text = text[1:].split("]")[0]
-    elif text.count(":") == 1:
-        text = text.rsplit(":", 1)[0]
-    if text.startswith("::ffff:"):
-        text = text[7:]
-    return text
-
-
-def peer_port(remote: interfaces.EndpointAddress) -> int:
-    """The peer's port; 5683 when the address does not say one."""
-    text = str(remote.hostinfo)
-    tail = text.rsplit(":", 1)[-1]
-    if text.startswith("[") and "]:" not in text:
-        return 5683
-    return int(tail) if ":" in text and tail.isdigit() else 5683
-
-
 def has_ipv6() -> bool:
     """Does this kernel have IPv6 (aiocoap's usual transport needs it)."""
     if not socket.has_ipv6:
@@ -223,7 +187,7 @@ def has_ipv6() -> bool:
     return True
 
 
-async def open_server(site: aiocoap.resource.Site, host: str, port: int, ipv6: bool | None = None) -> aiocoap.Context:
+async def open_server(site: Any, host: str, port: int, ipv6: bool | None = None) -> aiocoap.Context:
     """A context that serves ``site`` on ``host:port`` and sends requests from there.
 
     A ``GuardedSite``'s sources are held already before aiocoap remembers a message (``Guard``).

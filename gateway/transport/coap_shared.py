@@ -11,12 +11,9 @@ from typing import Any
 
 from gateway.transport.coap import GuardedSite, Sources, open_server, peer_host  # isort: skip
 import aiocoap
-import aiocoap.error
-import aiocoap.resource
 
 from gateway.errors import OperatorError
-
-WELL_KNOWN = (".well-known", "core")
+from gateway.transport.coap_site import WELL_KNOWN, Discovery
 
 
 class _AnyOf(Sources):
@@ -40,13 +37,7 @@ class _Trees(GuardedSite):
     def __init__(self) -> None:
         self.sites: list[GuardedSite] = []
         super().__init__(_AnyOf(self.sites))
-        self.add_resource(WELL_KNOWN, aiocoap.resource.WKCResource(self._links, impl_info=None))
-
-    def _links(self) -> Any:
-        links = aiocoap.resource.LinkFormat([])
-        for site in self.sites:
-            links.links.extend(site.get_resources_as_linkheader().links)
-        return links
+        self.add_resource(WELL_KNOWN, Discovery(self.sites))
 
     async def render_to_pipe(self, request: Any) -> None:
         path = tuple(request.request.opt.uri_path)
