@@ -66,10 +66,10 @@ class LimitBook:
             event, key = saved.event, key_of(saved.event)
             if saved.opted is not None:
                 self.opted_in[key] = (event.modification, saved.opted)
-            if saved.opted is False or (now.trusted and event.end + EVENT_KEPT_S < now.wall):
+            if saved.opted is False or event.cancelled or (now.trusted and event.end + EVENT_KEPT_S < now.wall):
                 continue
             self.events[key] = event
-            if now.trusted and not event.cancelled and event.end <= now.wall:
+            if now.trusted and event.end <= now.wall:
                 not_before = max(not_before, now.mono + event.end + event.restore_delay_s - now.wall)
         self.grants = [g for g in self._journal.grants() if not now.trusted or g.until > now.wall]
         told = json.loads(self._journal.value("thresholds_w") or "{}")
@@ -97,7 +97,9 @@ class LimitBook:
         return key_of(event) not in self.events and len(self.events) >= MOST_EVENTS
 
     def put(self, event: DrEvent) -> None:
-        """It binds from its start to its end."""
+        """It binds from its start to its end; a cancelled one that is not known binds nobody."""
+        if event.cancelled and key_of(event) not in self.events:
+            return
         self.events[key_of(event)] = event
         self.renew()
 
@@ -116,6 +118,7 @@ class LimitBook:
             oldest = next((k for k in self.opted_in if k not in self.events), None)
             if oldest is not None:
                 del self.opted_in[oldest]
+                self._journal.forget_event(*oldest)
         self._journal.save_event(event, opt_in)
 
     def threshold(self, watts: float, upstream: str) -> None:

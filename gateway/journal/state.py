@@ -121,13 +121,17 @@ class State:
         if len(self._events) > EVENTS_KEPT:
             self._forget_old_events()
 
+    def forget_event(self, upstream: str, event_id: int) -> None:
+        """It is asked for no more."""
+        if self._events.pop((upstream, event_id), None) is not None:
+            sql = "DELETE FROM event WHERE upstream = ? AND event_id = ?"
+            self._put(("event", upstream, event_id), sql, upstream, event_id)
+
     def _forget_old_events(self) -> None:
         now = self._clock.now()
         over = sorted((e for e in self._events.values() if _over(e.event) < now.wall), key=lambda e: _over(e.event))
         for saved in over[: len(self._events) - EVENTS_KEPT] if now.trusted else ():
-            key = (saved.event.upstream, saved.event.event_id)
-            del self._events[key]
-            self._put(("event", *key), "DELETE FROM event WHERE upstream = ? AND event_id = ?", *key)
+            self.forget_event(saved.event.upstream, saved.event.event_id)
 
     def events(self, not_ended_before: float) -> list[SavedEvent]:
         """Those whose end (of a cancelled one: start or end) is at or after that wall moment."""

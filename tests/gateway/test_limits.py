@@ -207,3 +207,19 @@ async def test_what_is_over_is_not_looked_at_again_and_its_delay_still_counts(ma
     assert site.power_w == 60
     await site.turn(600)
     assert site.power_w == 120
+
+
+async def test_an_ems_fills_no_memory_with_events_that_never_end(make) -> None:
+    """Neither with those that are refused, for there are too many, nor with cancelled ones that nobody knew."""
+    site = make(60.0)
+    year = 365 * 86_400.0
+    first = replace(site.event(70.0), start=site.clock.now().wall + year, end=site.clock.now().wall + year + 600)
+    for number in range(100, 100 + MOST_OPTS + 2 * MOST_EVENTS):
+        event = replace(first, event_id=number)
+        if number % 2:
+            event = replace(event, end=event.start)
+        await site.engine.take_event(event)
+    assert len(site.engine.book.events) <= MOST_EVENTS
+    assert len(site.journal.events(0.0)) <= MOST_OPTS + 1
+    await site.restart()
+    assert len(site.engine.book.events) <= MOST_EVENTS
