@@ -21,6 +21,7 @@ from headend.ems.store import Store
 
 if TYPE_CHECKING:
     from headend.ems.coap import CoapHead
+    from headend.ems.udp import UdpHead
 
 
 class Ems:
@@ -45,7 +46,7 @@ class Ems:
         self.on_change: Callable[[Change], None] | None = None
         self.store = Store(settings.database, self.log)
         self.service = EmsService(settings, self.store, clock, self.log)
-        self.heads: list[MqttHead | CoapHead] = []
+        self.heads: list[MqttHead | CoapHead | UdpHead] = []
         if settings.broker != NO_BROKER:
             self.heads.append(MqttHead(self.service, settings, clock, rng, self.log))
             if settings.ems_name:
@@ -64,6 +65,10 @@ class Ems:
 
                 emap1b = emap1b_coap_server(self.service, settings, clock, rng)
                 self.heads.append(CoapHead(self.service, settings, self.log, hub, emap1b))
+        if settings.udp:
+            from headend.ems.udp import UdpHead
+
+            self.heads.append(UdpHead(self.service, settings, self.log))
         self.url = ""
         self._clock = clock
         self._rng = rng

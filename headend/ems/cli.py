@@ -9,7 +9,7 @@ from typing import Any
 from gateway.errors import OperatorError
 from headend.ems.settings import EmsSettings
 
-LISTS = ("emas", "devices", "events", "rdr", "commands", "limits", "reports")
+LISTS = ("emas", "devices", "events", "rdr", "commands", "limits", "reports", "vtns")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _metavar(name: str) -> str:
-    if name in ("broker", "http", "coap"):
+    if name in ("broker", "http", "coap", "udp"):
         return "HOST:PORT"
     return "FILE" if name.endswith(("file", "cert", "key")) else "X"
 

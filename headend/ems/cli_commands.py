@@ -119,6 +119,7 @@ def _status(client: EmsClient, args: argparse.Namespace) -> Answer:
         f"{reports['deferred']} put off, {reports['waiting']} writes wait",
         f"database: {found['database'] or 'writes work'}",
     ]
+    lines += [f"VTN {vtn['name']} at {vtn['address']}: {vtn['vens']} VENs" for vtn in found["vtns"]]
     if found["refused"]:
         lines += [f"refused {found['refused']}:", *_table(found["refusals"], "who count why")]
     return found, lines
@@ -136,6 +137,7 @@ _COLUMNS = {
     "rdr": "id ema number watts state by why",
     "commands": "id ema number action by state why",
     "limits": "scope watts",
+    "vtns": "name address vens value_w age_s",
 }
 
 

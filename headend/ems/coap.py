@@ -31,7 +31,7 @@ from gateway.transport.coap_ask import TEXT, ask
 from gateway.transport.coap_shared import CoapHub
 from headend.ems.head import EventBody
 from headend.ems.service import EmsService
-from headend.ems.settings import EmsSettings, parse_address
+from headend.ems.settings import EmsSettings, parse_address, parse_sources
 from headend.ems.translate import Translator, event_of, number_of, rdr_words
 from headend.ems.view_types import LinkView
 
@@ -66,7 +66,7 @@ class CoapHead:
         self._log = log
         self._hub = hub
         self._address = parse_address("coap", settings.coap)
-        self._sources = Sources([text for text in settings.coap_sources.replace(",", " ").split() if text])
+        self._sources = Sources(parse_sources(settings.coap_sources))
         self.server: Server | Emap1bServer = emap1b or Server(
             zone=wire.zone_named(settings.zone),
             duration_ms=settings.duration_ms,

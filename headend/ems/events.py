@@ -64,6 +64,8 @@ class EventDesk:
         event = Event(self._next_id(), 0, start, end, float(round(value_w)), everyone, False, now, by, now, end)
         event.deliveries = {name: Delivery(name) for name in names}
         await book.store.save_now(event)
+        for name in book.emas if everyone else ():  # who came while it was written
+            event.deliveries.setdefault(name, Delivery(name))
         book.events[event.id] = event
         self._send_new(event)
         return event
@@ -161,8 +163,12 @@ class EventDesk:
         return delivery.sent is not None or not (event.cancelled or delivery.removed)
 
     def given_up(self, event: Event, delivery: Delivery) -> bool:
-        """Sent as often as allowed, and not answered."""
-        return self.wanted(event, delivery) and delivery.attempts >= self._book.settings.resend_most
+        """Sent as often as allowed, and not answered by who could."""
+        if not self.wanted(event, delivery) or delivery.attempts < self._book.settings.resend_most:
+            return False
+        ema = self._book.emas.get(delivery.ema)
+        head = self._book.heads.get(ema.protocol) if ema is not None else None
+        return head is None or head.answers
 
     @staticmethod
     def body(event: Event, delivery: Delivery | None) -> EventBody:

@@ -21,6 +21,7 @@ from headend.ems.rdr import TOTAL, RdrDesk
 from headend.ems.settings import EmsSettings
 from headend.ems.state import Ema, Event, Mode
 from headend.ems.store import Store
+from headend.ems.vtns import VtnDesk
 
 # An EMA reports every 10 s by default and says good-bye by its last will; one that is silent for this long is gone.
 SILENT_S = 120.0
@@ -36,6 +37,7 @@ class EmsService:
         self.book = Book(settings, store, clock, self.log)
         self.events = EventDesk(self.book)
         self.rdr = RdrDesk(self.book)
+        self.vtns = VtnDesk(self.book)
         self.commands = CommandDesk(self.book)
         self.intake = Intake(self.book, self.commands, self.seen)
         self.prices = PriceDesk(self.book)

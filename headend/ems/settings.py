@@ -42,6 +42,9 @@ class EmsSettings:
     tls: bool = _key(False, "TLS with the system's CA certificates; ca_file includes it")
     coap: str = _key("", "HOST:PORT where EMAs reach us over CoAP, such as 127.0.0.1:5683; empty: not served")
     coap_sources: str = _key("", "addresses or networks that may speak to it, by commas; empty: loopback only")
+    udp: str = _key("", "HOST:PORT where VTNs and EMAs reach us over UDP, such as 127.0.0.1:9090; empty: not served")
+    udp_sources: str = _key("", "addresses or networks that may speak to it, by commas; empty: loopback only")
+    udp_emas: str = _key("", "EMAs that report over UDP without their number, such as 1=10.0.0.5,2=10.0.0.6:9091")
     ems_name: str = _key(
         "MIR_EMS", "the EMS's name in profile emap1b, which is served beside mir2017; empty: it is not"
     )
@@ -84,8 +87,10 @@ class EmsSettings:
             parse_address("broker", self.broker)
         if self.coap:
             parse_address("coap", self.coap)
-        elif self.broker == NO_BROKER:
-            raise OperatorError('broker: "none" and no coap: no EMA can reach this EMS; name one of them')
+        if self.udp:
+            parse_address("udp", self.udp)
+        if self.broker == NO_BROKER and not self.coap and not self.udp:
+            raise OperatorError('broker: "none" and neither coap nor udp: nobody can reach this EMS; name one of them')
         if self.ems_name:
             check_name("ems_name", self.ems_name)
         parse_address("http", self.http)
@@ -109,6 +114,11 @@ def parse_address(key: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise OperatorError(f"{key}: {text!r} is not HOST:PORT, such as 127.0.0.1:1883")
     return host, int(port)
+
+
+def parse_sources(text: str) -> list[str]:
+    """A list by commas or blanks."""
+    return text.replace(",", " ").split()
 
 
 def load(path: str) -> dict[str, Any]:

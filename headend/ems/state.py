@@ -136,10 +136,22 @@ class DeviceCommand:
     before_level: int | None = None
 
 
+@dataclass(slots=True)
+class Vtn:
+    """A VTN above, registered over UDP at ``address``. ``value_w``: what it says its ``vens`` VENs draw."""
+
+    name: str
+    address: str
+    vens: int
+    value_w: float | None = None
+    registered_at: float = 0.0
+    last_seen: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something that a page or a script shows has changed. ``kind``: ema, device, power, event, rdr, command,
-    limit, link, alarm."""
+    limit, link, vtn, alarm."""
 
     kind: str
     ema: str | None

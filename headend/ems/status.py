@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gateway import __version__
 from headend.ems.refusals import Refusal
 from headend.ems.service import EmsService
-from headend.ems.view_types import LinkView
+from headend.ems.view_types import LinkView, VtnView
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,16 @@ class StatusView:
     refused: int
     refusals: list[Refusal]
     rdr_policy: str
+    vtns: list[VtnView]
+
+
+def vtn_views(service: EmsService) -> list[VtnView]:
+    """VTNs that registered over UDP."""
+    wall = service.book.wall
+    return [
+        VtnView(vtn.name, vtn.address, vtn.vens, vtn.value_w, vtn.registered_at, max(0.0, wall - vtn.last_seen))
+        for vtn in service.vtns.known.values()
+    ]
 
 
 def status(service: EmsService) -> StatusView:
@@ -74,4 +84,5 @@ def status(service: EmsService) -> StatusView:
         refused=book.refusals.total,
         refusals=book.refusals.shown(),
         rdr_policy=service.rdr.policy,
+        vtns=vtn_views(service),
     )

@@ -107,6 +107,19 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
+class VtnView:
+    """A VTN above, registered over UDP. ``value_w``: what it says its ``vens`` VENs draw; ``age_s``: since it was last
+    heard of."""
+
+    name: str
+    address: str
+    vens: int
+    value_w: float | None
+    registered_at: float
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """Where the power flows: ``load_w`` = grid − generation − storage, by the site's signs. Sums of what is known."""
 

@@ -37,13 +37,17 @@ class Below(SiteBelow):
 
 
 class Pair:
-    """An EMS at 127.0.0.1 and EMAs at 127.0.0.2 and on. ``broker``: the port of one; else they speak CoAP."""
+    """An EMS at 127.0.0.1 and EMAs at 127.0.0.2 and on. ``broker``: the port of one; else they speak CoAP, or UDP."""
 
-    def __init__(self, state: Path, profile: str = "mir2017", broker: int = 0, **keys: object) -> None:
+    def __init__(
+        self, state: Path, profile: str = "mir2017", broker: int = 0, udp: bool = False, **keys: object
+    ) -> None:
         self.profile = profile
-        self.protocol = "mqtt" if broker else "coap"
+        self.protocol = "mqtt" if broker else "udp" if udp else "coap"
         self.port = broker or free_port(socket.SOCK_DGRAM)
-        ways = {"broker": f"127.0.0.1:{broker}"} if broker else {"broker": "none", "coap": f"127.0.0.1:{self.port}"}
+        ways = (
+            {"broker": f"127.0.0.1:{broker}"} if broker else {"broker": "none", self.protocol: f"127.0.0.1:{self.port}"}
+        )
         self.settings = EmsSettings(  # type: ignore[arg-type]
             **{**ways, "state_dir": str(state), "zone": "UTC", "duration_ms": 100, "resend_s": 0.3, **keys}
         )
@@ -78,7 +82,7 @@ class Pair:
         self, mode: int, number: int = 1, ven_id: str = "", explicit: bool = True, **keys: object
     ) -> tuple[EmsUpstream, Below, MemoryOutbox]:
         table: dict[str, object] = {"port": self.port, "protocol": self.protocol, "profile": self.profile}
-        if table["protocol"] == "coap":
+        if self.protocol != "mqtt":
             table |= {"bind": f"127.0.0.{number + 1}", "local_port": self.port}
         config = UpstreamConfig(**{"host": "127.0.0.1", "mode": mode, "timezone": "UTC", **table, **keys})  # type: ignore[arg-type]
         site, outbox, clock, rng = Below(), MemoryOutbox(), SystemClock(), random.Random(number)

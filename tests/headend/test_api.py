@@ -398,3 +398,14 @@ async def test_the_status_says_what_was_not_taken_and_how_full_it_is(api: Api) -
     assert (told["emas"], told["devices"]["used"], told["connected"]) == ({"used": 2, "most": 1000}, 1, 2)
     assert (told["reports"]["stored"], told["reports"]["rejected"], told["database"]) == (1, 0, "")
     assert [(r["who"], r["count"], r["why"]) for r in told["refusals"]] == [("gw/1", 2, "and this")]
+
+
+async def test_vtns_are_listed(api: Api) -> None:
+    client = await api.logged_in("viewer-1")
+    assert (await client.get("/vtns")).json() == []
+    api.bench.service.vtns.registered("VTN_1", "10.0.0.9:4000", 3)
+    api.bench.service.vtns.reported("VTN_1", "10.0.0.9:4000", 4, 512.5)
+    [vtn] = (await client.get("/vtns")).json()
+    expected = {"name": "VTN_1", "address": "10.0.0.9:4000", "vens": 4, "value_w": 512.5}
+    assert {key: vtn[key] for key in expected} == expected
+    assert (await client.get("/status")).json()["vtns"] == [vtn]

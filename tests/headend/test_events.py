@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -42,6 +43,15 @@ async def test_who_is_told(bench: Bench, targets: list[str] | str, there: str, e
     bench.register(*there.split())
     await _event(bench, targets)
     assert bench.head.take() == expected
+
+
+async def test_for_all_is_also_for_who_comes_while_it_is_written(bench: Bench) -> None:
+    making = asyncio.ensure_future(_event(bench, "all"))
+    await asyncio.sleep(0)
+    assert not making.done()
+    bench.register("gw/1")
+    await making
+    assert bench.head.take() == ["push gw/1 1.0 800"]
 
 
 async def test_sent_again_with_longer_waits_until_answered(bench: Bench) -> None:

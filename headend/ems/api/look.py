@@ -15,7 +15,7 @@ from headend.ems.api import schemas as s
 from headend.ems.api.guard import COOKIE, Admin, Context, Ctx, Viewer
 from headend.ems.errors import Refused, Unknown
 from headend.ems.state import Event
-from headend.ems.status import StatusView
+from headend.ems.status import StatusView, vtn_views
 from headend.ems.status import status as ems_status
 from headend.ems.times import moment
 
@@ -54,6 +54,12 @@ async def emas(ctx: Ctx, _: Viewer) -> list[t.EmaView]:
 async def ema(ctx: Ctx, _: Viewer, number: int) -> t.EmaView:
     """One EMA."""
     return views.ema_view(ctx.service.book, ctx.service.events, ctx.service.book.ema(f"gw/{number}"))
+
+
+@router.get("/vtns")
+async def vtns(ctx: Ctx, _: Viewer) -> list[t.VtnView]:
+    """VTNs above that are registered over UDP."""
+    return vtn_views(ctx.service)
 
 
 @router.get("/devices")
