@@ -78,8 +78,15 @@ class Essential:
         self.waiters.serial += 1
         while self._decisions[0][0] <= self._written_n and len(self._decisions) > RECENT_DECISIONS:
             self._decisions.popleft()
-        if len(self._decisions) > MOST_WAITING_DECISIONS and self._in_flight is None:
-            self._decisions.popleft()
+        if len(self._decisions) > MOST_WAITING_DECISIONS:
+            self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        """The oldest that no file has and no transaction is writing; a disk that hangs keeps one under way."""
+        busy = self._in_flight.last_n if self._in_flight is not None else 0
+        index = next((i for i, (n, _) in enumerate(self._decisions) if n > busy), None)
+        if index is not None:
+            del self._decisions[index]
             self.dropped_decisions += 1
 
     def touch(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.config.model import JournalConfig
 from gateway.journal import Connection, Connector, Journal
+from gateway.journal.essential import MOST_WAITING_DECISIONS
 from tests.gateway.journal.samples import decision
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import Agents, Ema, EmsBeside, closing, lamps
@@ -22,6 +23,7 @@ GONE_S = 2.0
 SITECUSTOMIZE = """
 import os, pathlib, time
 from gateway.journal import store
+from gateway.journal.essential import MOST_WAITING_DECISIONS
 
 class Hanging:
     def __init__(self, inner):
@@ -138,4 +140,21 @@ async def test_old_decisions_are_not_waited_for(tmp_path: Path) -> None:
     disk.seconds = 0.0
     await journal.durable()
     assert len(journal.decisions(1_000)) == 101
+    await journal.close()
+
+
+async def test_decisions_that_wait_for_a_hanging_disk_are_bounded(tmp_path: Path) -> None:
+    disk = Slow()
+    journal = Journal.open(tmp_path, tmp_path, JournalConfig(), SystemClock(), connector=disk)
+    disk.seconds = 3.0
+    journal.save_decision(decision(0, "lamp-1"))
+    await until(lambda: journal._essential._file.locked(), what="the commit hangs")
+    for number in range(1, 2 * MOST_WAITING_DECISIONS):
+        journal.save_decision(decision(number, "lamp-1"))
+    assert len(journal._essential._decisions) == MOST_WAITING_DECISIONS
+    disk.seconds = 0.0
+    await journal.durable()
+    kept = [d.id for d in journal.decisions(10_000)]
+    assert kept == [0, *range(MOST_WAITING_DECISIONS + 1, 2 * MOST_WAITING_DECISIONS)]
+    assert journal.status()["dropped_decisions"] == MOST_WAITING_DECISIONS
     await journal.close()
