@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from gateway.assembly import LINKS, emas_on_broker, field_adapters, links_of, site_broker, upstream_part
 from gateway.config.model import Config, ControlConfig
 from gateway.errors import OperatorError
+from gateway.reporting import nobody_below
 from gateway.running import Running
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Renewal:
             running.start_broker(self._broker)
         for number in set(old.named) - set(new.named):
             running.parts.engine.forget(number, "taken out of the configuration")
+        if "emas" not in links_of(new):
+            running.parts.engine.reporter.below = nobody_below
         self._tell("mqtt", "coap", "emas")
         running.start_field(self._adapters)
 

@@ -42,6 +42,11 @@ def sum_of(kinds: tuple[Kind, ...], states: Iterable[ResourceState]) -> float:
     )
 
 
+def nobody_below() -> tuple[float, float]:
+    """What EMAs below generate and store (W) where there are none."""
+    return 0.0, 0.0
+
+
 class Reporter:
     """Decides when a report is due and hands it to the outbox.
 
@@ -63,7 +68,7 @@ class Reporter:
         # EMAs below: each told as a device with every report of its own, or in our sums only; what they generate and
         # store (W).
         self.each_ema = True
-        self.below: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
+        self.below: Callable[[], tuple[float, float]] = nobody_below
         self._outbox = outbox
         self._states = states
         self._sums = sums

@@ -17,13 +17,16 @@ from gateway.config.model import (
     Config,
     ControlConfig,
     DeviceConfig,
+    EmaBelowConfig,
     EmaConfig,
+    EmasBelowConfig,
     SiteBrokerConfig,
     SiteCoapConfig,
     UpstreamConfig,
 )
 from gateway.daemon import Daemon
 from gateway.errors import OperatorError
+from gateway.field.emas_below import EmasBelow
 from tests.support.mosquitto import MOSQUITTO, free_port
 from tests.support.wait import until
 
@@ -188,3 +191,19 @@ async def test_two_configurations_at_once_are_taken_one_after_another(tmp_path: 
         assert daemon.config is config
         assert [upper.status()["mode"] for upper in daemon.engine.upstreams] == [upstream.mode]
         assert daemon.restarts() == {}
+
+
+async def test_emas_below_that_are_named_no_more_are_in_no_sum(tmp_path: Path) -> None:
+    config = Config(
+        ema=EmaConfig(state_dir=str(tmp_path / "state")),
+        emas_below=EmasBelowConfig(coap=True, port=free_port(socket.SOCK_DGRAM)),
+        ema_below=(EmaBelowConfig(number=2),),
+    )
+    async with running(config) as daemon:
+        (emas,) = (adapter for adapter in daemon.field if isinstance(adapter, EmasBelow))
+        below = emas.roll.entry(2)
+        below.here, below.report = True, replace(below.report, generate_w=300.0)
+        assert daemon.engine.report().generate_w == 300
+        await daemon.apply(replace(config, emas_below=EmasBelowConfig(), ema_below=()))
+        assert daemon.field == []
+        assert daemon.engine.report().generate_w == 0
