@@ -29,12 +29,22 @@ async def ems(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[EmsChild]:
 class Site:
     """One EMA below the EMS with two lamps of 100 W, over its own broker (``mqtt``) or over CoAP."""
 
-    def __init__(self, directory: Path, ems_broker: int, number: int, mode: int, link: str, **control: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ems_broker: int,
+        number: int,
+        mode: int,
+        link: str,
+        above: dict[str, Any] | None = None,
+        **control: Any,
+    ) -> None:
         kind = socket.SOCK_STREAM if link == "mqtt" else socket.SOCK_DGRAM
         self.name, self.mode, self.link, self.port = f"gw/{number}", mode, link, free_port(kind)
         below = {"site_broker": {"port": self.port, "anonymous": True}, "site_coap": {"port": self.port}}
         table = "site_broker" if link == "mqtt" else "site_coap"
         upstream = {"name": "ems", "host": "127.0.0.1", "port": ems_broker, "mode": mode, "timezone": "UTC"}
+        upstream |= above or {}
         self.ema = Ema(
             directory / f"ema-{number}",
             {
