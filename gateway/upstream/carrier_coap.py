@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.transport.coap import GuardedSite, Sources, host_port  # isort: skip
+from gateway.transport.coap import Deadline, GuardedSite, Sources, host_port  # isort: skip
 import aiocoap
 import aiocoap.error
 import aiocoap.resource
@@ -228,7 +228,8 @@ class CoapCarrier:
             self._observing = None
 
     async def _one_observation(self, context: aiocoap.Context) -> None:
-        message = aiocoap.Message(code=aiocoap.GET, observe=0)
+        # Nothing else goes to this EMS while a question waits for its acknowledgement.
+        message = aiocoap.Message(code=aiocoap.GET, observe=0, transport_tuning=Deadline(ANSWER_S))
         message.set_request_uri(f"coap://{self.address}/{self._client.observes}", set_uri_host=False)
         request = context.request(message, handle_blockwise=False)
         try:

@@ -315,6 +315,10 @@ class _Observed(aiocoap.resource.ObservableResource, PathCapable):
         super().__init__()
         self._head = head
 
+    def get_resources_as_linkheader(self) -> Any:
+        """So that ``.well-known/core`` names it too."""
+        return aiocoap.resource.LinkFormat([aiocoap.resource.Link("", obs=None)])
+
     async def add_observation(self, request: Any, serverobservation: Any) -> None:
         try:
             ema = self._head.observes("/".join(request.opt.uri_path), serverobservation, request.remote)
