@@ -20,6 +20,7 @@ BENCHES = {
     "coap_poll": ("coap_poll_p50", "coap_poll_p99"),
     "coap_observe": ("observe_event_p50",),
     "coap_reaction": ("coap_reaction_push_p99", "coap_reaction_observe_p99"),
+    "emas": ("emas_per_process",),
     "coap_bytes": ("poll_frame", "poll_answer_frame"),
     "journal": ("commit_p99", "outbox"),
     "control_quality": ("control_quality",),

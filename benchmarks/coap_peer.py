@@ -3,12 +3,13 @@
 Asked by lines on its standard input, it answers in lines. ``push`` tells EMA 1 of an event, without the EMS's book;
 ``registered`` waits for that EMA, ``event`` makes one that it is to hold, ``cancel`` ends it; ``notify`` lets the bare
 server notify its observers. Each answer says when that began and when the message left, by the monotonic clock that
-all processes share.
+all processes share. ``counts``: what EMAs said, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import sys
@@ -78,6 +79,9 @@ class Peer:
         self._head = next(head for head in self._ems.heads if head.name == "coap")
         self._push = self._head.push
         self._head.push = self._pushed  # type: ignore[method-assign]
+        self._polled = self._ems.service.polled
+        self._ems.service.polled = self._counted  # type: ignore[method-assign]
+        self._polls = 0
         self._left = 0.0
         self._pushes = 0
         self._event = 0
@@ -86,6 +90,10 @@ class Peer:
     def _pushed(self, ema: str, event: EventBody) -> None:
         self._left = time.perf_counter()
         self._push(ema, event)
+
+    def _counted(self, name: str, protocol: str) -> None:
+        self._polls += 1
+        self._polled(name, protocol)
 
     async def do(self, verb: bytes) -> None:
         now = time.time()
@@ -104,6 +112,15 @@ class Peer:
             self._left = time.perf_counter()
             self._observed.notify()
 
+    def _counts(self) -> dict[str, int]:
+        emas = self._ems.service.book.emas.values()
+        return {
+            "polls": self._polls,
+            "reports": sum(ema.reports for ema in emas),
+            "duplicates": sum(ema.duplicates for ema in emas),
+            "connected": sum(ema.connected for ema in emas),
+        }
+
     async def run(self, size: int) -> None:
         """Until the standard input ends."""
         serving = asyncio.ensure_future(self._ems.run())
@@ -116,6 +133,9 @@ class Peer:
             await asyncio.sleep(AGAIN_S)
         print("up", flush=True)
         while line := (await lines.readline()).strip():
+            if line == b"counts":
+                print(json.dumps(self._counts()), flush=True)
+                continue
             began = time.perf_counter()
             await self.do(line)
             # What was begun leaves before the answer is written.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import random
 import socket
@@ -82,6 +83,14 @@ class Peer:
         self._child.stdin.write(f"{verb}\n".encode())
         began, left = (await asyncio.wait_for(self._child.stdout.readline(), 20)).split()
         return float(began), float(left)
+
+    async def counts(self) -> dict[str, int]:
+        """What EMAs said so far."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write(b"counts\n")
+        counts: dict[str, int] = json.loads(await asyncio.wait_for(self._child.stdout.readline(), WAIT_S))
+        return counts
 
     async def up(self) -> None:
         assert self._child.stdout is not None

@@ -20,6 +20,7 @@ BOUNDS: dict[str, tuple[str, float]] = {
     "observe_event_p50": ("most", 1.5),
     "coap_reaction_push_p99": ("most", 3.0),
     "coap_reaction_observe_p99": ("most", 3.0),
+    "emas_poll_p99": ("most", 5.0),
     "poll_frame": ("most", 1.0),
     "poll_answer_frame": ("most", 1.0),
     "outbox": ("least", 0.3),
