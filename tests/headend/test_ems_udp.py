@@ -83,7 +83,7 @@ async def test_an_ema_tells_and_is_told(pair: Pair, explicit: bool) -> None:
     assert (ema.threshold_w, ema.margin_w, ema.protocol, ema.duplicates) == (810, 90, "udp", 0)
     devices = pair.ems.service.book.devices
     await until(lambda: [(d.id, d.watt, d.on) for d in devices.values()] == [("dev/4", 720, True)] * explicit)
-    assert ema.reports == 6 if explicit else 3
+    await until(lambda: ema.reports == (6 if explicit else 3))
 
     number = await pair.event()
     await until(lambda: site.events)
