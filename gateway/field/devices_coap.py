@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
@@ -188,7 +188,7 @@ class CoapDevices:
             config = self._presence.config(number)
             elsewhere = config is not None and config.address not in ("", contact.host)
             if not elsewhere and self._sources.allows(contact.host):
-                self._tasks[number] = asyncio.get_running_loop().create_task(self._find(number, contact))
+                self._begin(number, self._find(number, contact))
 
     async def _find(self, number: int, contact: Contact) -> None:
         """Until it answers, announces itself, or its lease has run out."""
@@ -257,8 +257,12 @@ class CoapDevices:
 
     def _acknowledge(self, entry: Entry) -> None:
         before = self._tasks.get(entry.number)
-        if before is None or before.done():
-            self._tasks[entry.number] = asyncio.get_running_loop().create_task(self._alive(entry))
+        if before is None:
+            self._begin(entry.number, self._alive(entry))
+
+    def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks[number] = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(lambda ended: self._tasks.pop(number) if self._tasks.get(number) is ended else None)
 
     async def _alive(self, entry: Entry) -> None:
         """``ack``; a device of the lab has no such path, and by saying so it is alive as well."""

@@ -100,6 +100,17 @@ async def test_found_at_once_with_its_state_and_commandable() -> None:
         assert kept.saved == 1, "only what changed is written"
 
 
+async def test_nothing_is_kept_of_questions_that_ended() -> None:
+    """Whoever may come, comes under one number after another."""
+    port, kept, own = udp_port(), Kept(), udp_port()
+    async with lamp(port, own):
+        async with ema(port, kept) as (_, site):
+            await until(lambda: site.readings)
+        async with ema(port, kept) as (adapter, site):
+            await until(lambda: site.readings, what="it is found")
+            await until(lambda: not adapter._tasks, what="the question is forgotten")
+
+
 async def test_another_device_at_its_address_is_not_taken_for_it() -> None:
     """Addresses are lent anew, and a command names no device."""
     port, kept, own = udp_port(), Kept(), udp_port()
@@ -107,7 +118,7 @@ async def test_another_device_at_its_address_is_not_taken_for_it() -> None:
         await until(lambda: site.readings)
     async with lamp(port, own, dev=2) as other, ema(port, kept) as (adapter, site):
         await until(lambda: site.readings, what="the other one announces itself")
-        await until(lambda: not adapter._tasks or all(t.done() for t in adapter._tasks.values()), 5)
+        await until(lambda: not adapter._tasks, 5)
         assert [r.number for r in site.came] == [2]
         assert {number for number, _ in site.readings} == {2}
         with pytest.raises(Exception, match="device 1 is not there"):
