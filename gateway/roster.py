@@ -141,7 +141,9 @@ class Roster:
         """An operator took a resource away: it is no longer part of the site until it comes again."""
         engine = self._engine
         self.gone(number, why)
-        engine.states.pop(number, None)
+        state = engine.states.pop(number, None)
+        if state is not None:
+            engine.book.end_grants(state.resource.name, why)
         engine.adapters.pop(number, None)
         engine.actions.forget(number)
         self._silent_since.pop(number, None)

@@ -101,6 +101,16 @@ async def test_a_grant_ends_with_the_good_bye_of_its_device_but_not_with_its_lin
     assert limit(site) == 160
 
 
+async def test_a_grant_ends_when_its_device_is_taken_out_after_its_link_broke(make) -> None:
+    site = make(60.0, 60.0, threshold_w=100.0)
+    site.engine.book.grant(Grant("ems", "led-1", 60.0, site.clock.now().wall + 1000))
+    site.engine.gone(1, "its link broke", lost=True)
+    assert limit(site) == 160
+    site.engine.forget(1, "taken out of the configuration")
+    assert limit(site) == 100
+    assert site.journal.grants() == []
+
+
 async def test_a_grant_ends_when_its_device_switches_itself_off(make) -> None:
     site = make(60.0, 60.0, threshold_w=100.0)
     await site.turn(3)
