@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from gateway.errors import PeerError
 from gateway.links.emap1b import messages as emap
 from gateway.links.emap1b.messages import Channel
 from gateway.links.emap1b.server import EmaSession, Server
@@ -71,7 +72,10 @@ class CoapServer:
 
     def observed(self, rest: str) -> int:
         """The EMA that observes ``EMAP1.0b/<rest>``; answer ``messages.INITIAL``. Raise ``PeerError``."""
-        return emap.observed(f"{emap.PROFILE}/{rest}")
+        number = emap.observed(f"{emap.PROFILE}/{rest}")
+        if not self._server.admits(number):
+            raise PeerError(f"{emap.PROFILE}/{rest}: as many EMAs as may be are served already")
+        return number
 
     # What goes out
 

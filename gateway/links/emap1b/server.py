@@ -88,6 +88,10 @@ class Server(Says):
     def subscriptions(self) -> tuple[str, ...]:
         return emap.subscriptions(self.name)
 
+    def admits(self, number: int) -> bool:
+        """Is it known, or may it come."""
+        return number in self._emas or self._admit(number)
+
     def received(self, topic: str, body: bytes) -> list[ServerOutput]:
         """One message of an EMA. Never raises: what the profile does not allow is counted and one ``Refused``."""
         try:

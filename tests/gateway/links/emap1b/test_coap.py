@@ -165,6 +165,13 @@ def test_who_observes() -> None:
             serve().observed(wrong)
 
 
+def test_one_too_many_does_not_observe() -> None:
+    server = CoapServer(Server(wall=lambda: START, run=8, admit=lambda number: number < 3))
+    assert server.observed("MIR_VEN2") == 2
+    with pytest.raises(PeerError, match="as many EMAs as may be"):
+        server.observed("MIR_VEN3")
+
+
 def test_a_put_that_is_not_in_the_profile_has_no_answer() -> None:
     server = serve()
     for wrong in (("Poll", body("Poll.json")), ("EMAP/MIR_EMS/1.0b/Poll", b"{}")):
