@@ -21,7 +21,7 @@ WRITTEN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Hold:
-    """Watts granted that the EMA's own reading need not show yet; ``until``: wall seconds."""
+    """Watts granted that the EMA's own reading need not show yet; ``until``: monotonic seconds."""
 
     watts: float
     until: float
@@ -55,6 +55,8 @@ class RdrDesk:
         book = self._book
         if (ema.name, number) in book.rdr:
             return
+        now = book.clock.monotonic()
+        self._holds = {key: hold for key, hold in self._holds.items() if hold.until > now}
         self._last += 1
         rdr = Rdr(self._last, ema.name, number, watts, book.wall)
         if self.policy == "manual":
@@ -79,8 +81,6 @@ class RdrDesk:
         own, total = book.limits.get(ema.name), book.limits.get(TOTAL)
         if own is None and total is None:
             return self._without_limit(ema)
-        now = book.wall
-        self._holds = {key: hold for key, hold in self._holds.items() if hold.until > now}
         others = {key: hold for key, hold in self._holds.items() if key != (ema.name, number)}
         room = []
         if own is not None:
@@ -144,8 +144,8 @@ class RdrDesk:
         self._deadlines.pop(key, None)
         book.rdr[key] = rdr
         before = self._holds.get(key)
-        self._holds[key] = _Hold(rdr.watts, book.wall + book.settings.rdr_hold_s)
         asked = book.clock.monotonic()
+        self._holds[key] = _Hold(rdr.watts, asked + book.settings.rdr_hold_s)
 
         def stored(_: None, error: Exception | None) -> None:
             late = book.clock.monotonic() - asked > book.clock.patience(WRITTEN_S)

@@ -75,6 +75,31 @@ async def test_a_grant_is_room_again_when_the_reading_must_show_it(bench: Bench)
     await until(lambda: [rdr.state for rdr in results] == ["granted", "granted"])
 
 
+async def test_a_grant_is_held_for_its_time_whatever_the_wall_clock_does(bench: Bench) -> None:
+    bench.register("gw/1")
+    await bench.service.set_limit("gw/1", 200)
+    bench.report("gw/1", "1", 100)
+    results = _why(bench)
+    bench.service.asked("gw/1", "mqtt", 4, 60)
+    await until(lambda: len(results) == 1)
+    bench.clock.jump_wall(60)
+    bench.report("gw/1", "2", 100)
+    bench.service.asked("gw/1", "mqtt", 5, 60)
+    await until(lambda: len(results) == 2)
+    assert [rdr.state for rdr in results] == ["granted", "denied"]
+
+
+async def test_grants_that_are_over_are_not_kept(bench: Bench) -> None:
+    bench.register("gw/1")
+    await bench.service.rdr.set_policy("grant")
+    results = _why(bench)
+    for number in range(1, 6):
+        bench.service.asked("gw/1", "mqtt", number, 60)
+        await until(lambda number=number: len(results) == number)  # type: ignore[misc]
+        await bench.pass_time(bench.settings.rdr_hold_s + 1)
+    assert len(bench.service.rdr._holds) == 1
+
+
 async def test_a_grant_that_cannot_be_written_is_a_denial(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is told of a grant that is not on disk, and its watts are free again."""
     bench.register("gw/1")
