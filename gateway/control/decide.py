@@ -10,7 +10,7 @@ from gateway.control.effects import words
 from gateway.control.guard import event_ahead, failsafe_set, preparation
 from gateway.control.items import EQUAL_W
 from gateway.control.limit import binding_event, current_events, limit_at, next_change
-from gateway.control.power import SitePower, site_power
+from gateway.control.power import SitePower, site_power, told_already
 from gateway.control.restore import hysteresis, next_step, room
 from gateway.control.rules import Memory, Outcome, Rules
 from gateway.control.shed import Plan, at_floor, export_plan, import_plan
@@ -162,10 +162,14 @@ class _Pass:
             self.memory = replace(self.memory, last_shed_at=now.mono)
         if over > 0 and plan.short_w > EQUAL_W:
             self.memory = replace(self.memory, quiet_until=now.mono + rules.pass_s)
-            if not plan.cuts and not self.memory.futile and ending is None:
+            if not plan.cuts and not self.memory.futile and ending is None and not self._awaited():
                 self.memory = replace(self.memory, futile=True)
                 why = f"{side}over by {over:.0f} W of {limit} and nothing more may be shed"
                 self._say(Rule.FUTILITY, why, (), _worth_saying(plan), event)
+
+    def _awaited(self) -> bool:
+        """Was somebody told just now whose readings are missing, so that it may yet be enough?"""
+        return any(told_already(state, self.now, self.rules) for state in self.site.resources)
 
     def _prepared(self) -> bool:
         event = event_ahead(self.timeline, self.rules, self.now)

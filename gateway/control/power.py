@@ -127,6 +127,18 @@ def counts(state: ResourceState, now: Instant) -> bool:
     return now.mono < in_effect or not sheds(state, pending)
 
 
+def told_already(state: ResourceState, now: Instant, rules: Rules) -> bool:
+    """Is a shed on its way to a resource that was not heard of for too long?
+
+    It counts at its worst whatever it was told. To say the same at each pass brings nothing, and its command would
+    never be found unanswered.
+    """
+    reading, pending = state.reading, state.pending
+    if reading is None or pending is None or now.mono - reading.taken_at <= rules.stale_after_s:
+        return False
+    return sheds(state, pending) and counts(state, now)
+
+
 def unanswered(state: ResourceState, now: Instant) -> bool:
     """Was its last command not confirmed in time? Then the plan goes on without it."""
     pending = state.pending

@@ -101,6 +101,9 @@ def _dimmed(state: ResourceState, power: float, full: Setting, space: Room) -> S
     now = runs(state)
     lowest = 0 if now.on is False or now.level is None else now.level + 1
     highest = DIMMING_STEPS if full.level is None else full.level
+    if lowest >= highest or setting_power(state, Setting(on=True, level=lowest)) - power > space.up_w:
+        # A brighter step draws no less.
+        return None
     for level in range(highest - 1, lowest - 1, -1):
         setting = Setting(on=True, level=level)
         target = setting_power(state, setting)

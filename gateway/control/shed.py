@@ -17,7 +17,7 @@ from gateway.control.items import (
     panel_item,
     untouchable,
 )
-from gateway.control.power import counted_power
+from gateway.control.power import counted_power, told_already
 from gateway.control.rules import Rules
 from gateway.control.search import least_cut
 from gateway.site.decision import Kept
@@ -59,7 +59,7 @@ def import_plan(
     command it at every pass.
     """
     plan = Plan(excess_w, math.inf if rules.cap_w is None else rules.cap_w)
-    free, ranked = _sorted_out(site.resources, now, plan, _takes)
+    free, ranked = _sorted_out(site.resources, now, rules, plan, _takes)
     _stop_at_floor(plan, free, now, rules)
     for state in free:
         _store(plan, state, now, rules, headroom_w)
@@ -80,7 +80,7 @@ def import_plan(
 def export_plan(site: Site, excess_w: float, rules: Rules, now: Instant) -> Plan:
     """Take ``excess_w`` off the export: stores take it, then generators are curtailed by priority."""
     plan = Plan(excess_w, math.inf if rules.cap_w is None else rules.cap_w)
-    stores, panels = _sorted_out(site.resources, now, plan, _gives)
+    stores, panels = _sorted_out(site.resources, now, rules, plan, _gives)
     for state in stores:
         _charge(plan, state, now, rules)
     groups: dict[tuple[bool, int], list[ResourceState]] = {}
@@ -97,7 +97,11 @@ def can_be_shed(site: Site, granted: frozenset[str], rules: Rules, now: Instant)
 
 
 def _sorted_out(
-    resources: Iterable[ResourceState], now: Instant, plan: Plan, concerns: Callable[[ResourceState], bool]
+    resources: Iterable[ResourceState],
+    now: Instant,
+    rules: Rules,
+    plan: Plan,
+    concerns: Callable[[ResourceState], bool],
 ) -> tuple[list[ResourceState], list[ResourceState]]:
     """Stores and the rest, without what may not be touched; what was left alone is noted."""
     stores: list[ResourceState] = []
@@ -106,6 +110,8 @@ def _sorted_out(
         if not concerns(state):
             continue
         reason = untouchable(state, now)
+        if not reason and told_already(state, now, rules):
+            reason = "was told just now"
         if reason:
             plan.kept.append(Kept(state.resource.name, reason))
             continue

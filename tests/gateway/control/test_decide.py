@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.clock import Instant
+from gateway.control.bookkeeping import after_action
 from gateway.control.decide import decide
 from gateway.control.rules import Memory, Outcome, Rules
 from gateway.site.decision import Rule
@@ -190,6 +192,27 @@ def test_the_failsafe_set_switches_nothing_on() -> None:
     assert [d.rule for d in outcome.decisions] == [Rule.FAILSAFE]
     assert outcome.decisions[0].actions == ()
     assert "lamp-1 kept (its safe state draws more)" in outcome.decisions[0].line()
+
+
+@pytest.mark.parametrize(
+    ("device", "limit", "told"),
+    [
+        ("lamp:60,age31/1", 5.0, "lamp-1 off"),
+        ("lamp:60,dim,age31/1", 30.0, "lamp-1 dimming 4"),
+        ("ess:200,soc50,max300,age31/1", 100.0, "ess-1 charges 100 W"),
+        ("ev:3680,age31/1", 1400.0, "ev-1 at most 1400 W"),
+    ],
+)
+def test_who_is_not_heard_of_is_not_told_the_same_at_each_pass(device: str, limit: float, told: str) -> None:
+    timeline, memory = Timeline(threshold_w=limit), Memory(failsafe=True)
+    (silent,) = site(device).resources
+    for seq, wait, expected in [(1, 0.0, told), (2, 0.05, "nothing"), (3, 1.9, "nothing"), (4, 2.1, "futility")]:
+        now = Instant(NOW.mono + wait, NOW.wall + wait)
+        outcome = decide(Site((silent,)), timeline, EVERYTHING, memory, now)
+        assert said(outcome) == expected
+        memory = outcome.memory
+        for action in (action for decision in outcome.decisions for action in decision.actions):
+            silent = after_action(silent, action, seq, now, seq)
 
 
 def test_prepares_for_an_event_that_is_known() -> None:
