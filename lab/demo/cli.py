@@ -1,4 +1,7 @@
-"""``smartema demo``: broker, EMS, EMA and eight devices, simulated, live on the terminal until Ctrl-C."""
+"""``smartema demo``: broker, EMS, EMA and eight devices, simulated, live on the terminal until Ctrl-C.
+
+With ``--tour`` the same site goes through all ways to its EMS in turn (``tour_run.py``).
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,47 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateway.errors import OperatorError
+
 if TYPE_CHECKING:
     from gateway.site.event import DrEvent
     from gateway.site.picture import ResourceState
     from lab.demo.record import Recorder
     from lab.demo.scene import Scene
     from lab.demo.screen import Frame, Screen
+    from lab.impair import Impairment
 
 # Real seconds between two pictures, and between two lines of a log.
 PICTURE_S, LOG_S = 0.2, 2.0
+# Times real time. Less where links are what is looked at: who speaks ten times as often needs ten times the link.
+SPEED, SPEED_TOUR, SPEED_IMPAIRED = 60.0, 20.0, 5.0
 # Seconds of the site's clock between two samples of the record.
 SAMPLE_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--speed", type=_above_zero, default=60.0, metavar="N", help="times real time (default 60)")
+    parser.add_argument(
+        "--speed",
+        type=_above_zero,
+        metavar="N",
+        help=f"times real time (default {SPEED:.0f}, --tour {SPEED_TOUR:.0f}, with --impair {SPEED_IMPAIRED:.0f})",
+    )
     parser.add_argument("--for", dest="seconds", type=_above_zero, metavar="S", help="end after S seconds of real time")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end, nothing before")
     parser.add_argument("--no-tty", action="store_true", help="plain lines instead of a live picture")
+    parser.add_argument(
+        "--tour",
+        action="store_true",
+        help="one site through all modes of MQTT, CoAP, …; prints a table",
+    )
+    parser.add_argument("--only", default="", metavar="MODES", help='some of the tour, such as "mqtt 1, coap"')
+    parser.add_argument(
+        "--impair",
+        type=_impairment,
+        metavar="SHARE,DELAY",
+        help="such as 5%%,100ms: of what passes the links 5%% is dropped, as much doubled and as much overtaken, "
+        "and all is late by up to 100 ms",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn by chance (default 1)")
 
 
@@ -45,14 +71,37 @@ def _above_zero(text: str) -> float:
 _above_zero.__name__ = "number above 0"
 
 
+def _impairment(text: str) -> Impairment:
+    from lab.impair import Impairment
+
+    try:
+        return Impairment.parse(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the demo; Ctrl-C ends it all."""
-    logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
-    for name in ("smartema", "gateway", "headend", "device_agents", "aiocoap", "coap"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # The picture and the table are all that is to be seen; a configuration that is applied would set levels anew.
+    logging.disable(logging.CRITICAL)
+    if args.speed is None:
+        args.speed = SPEED_IMPAIRED if args.impair else SPEED_TOUR if args.tour else SPEED
+    if args.tour and args.seconds:
+        raise OperatorError("--for: the tour ends by itself; --only names a part of it")
+    if args.only and not args.tour:
+        raise OperatorError("--only: names a part of --tour")
     with contextlib.suppress(KeyboardInterrupt):
+        if args.tour:
+            return asyncio.run(_tour(args))
         asyncio.run(_main(args))
     return 0
+
+
+async def _tour(args: argparse.Namespace) -> int:
+    from lab.demo.tour_run import tour
+    from lab.impair import Impairment
+
+    return await tour(args.speed, args.seed, args.impair or Impairment(), args.only, args.json)
 
 
 async def _main(args: argparse.Namespace) -> None:
@@ -60,12 +109,14 @@ async def _main(args: argparse.Namespace) -> None:
     from lab.demo.scene import running
     from lab.demo.screen import Screen, Silence
     from lab.demo.story import Teller, tell
+    from lab.demo.wires import Wires
 
+    wires = Wires(args.impair, args.seed) if args.impair else None
     screen = Screen(
         Silence() if args.json else sys.stdout, tty=not args.json and not args.no_tty and sys.stdout.isatty()
     )
     with tempfile.TemporaryDirectory(prefix="smartema-demo-") as directory:
-        async with running(Path(directory), args.speed, args.seed) as scene:
+        async with running(Path(directory), args.speed, args.seed, wires) as scene:
             began = scene.clock.now()
             recorder = Recorder(began.mono, began.wall)
             listen(scene, recorder, screen)
@@ -92,10 +143,14 @@ async def _main(args: argparse.Namespace) -> None:
     else:
         counts = document["reports"]
         print(
-            f"{len(recorder.events)} events, {len(recorder.decisions)} decisions, {counts['acknowledged']} reports "
-            f"acknowledged, {counts['lost']} lost, {counts['duplicates']} doubled; "
-            f"{document['over_limit_wh']:.2f} Wh over the limit"
+            f"{len(recorder.events)} events, {len(recorder.decisions)} decisions, "
+            f"{document['over_limit_wh']:.2f} Wh over the limit\n"
+            f"reports: {counts['acknowledged']} acknowledged, {counts['lost']} lost, {counts['duplicates']} doubled"
         )
+        if wires is not None:
+            from lab.demo.tour_table import links
+
+            print(links(wires.total(), str(wires.impairment)))
 
 
 async def _until_the_end(seconds: float | None, tasks: list[asyncio.Task[Any]]) -> None:

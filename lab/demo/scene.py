@@ -1,22 +1,25 @@
 """The demo's site: an embedded broker, an EMS, one EMA and eight devices of four kinds, in one process on one clock.
 
 Everything is the real thing but the physics: the same daemon, EMS and agents as in the field, real MQTT and CoAP on
-loopback, GPIO pins of gpiozero's mock factory. Loopback ports are free ones.
+loopback, GPIO pins of gpiozero's mock factory. Loopback ports are free ones. ``Wires`` between them are proxies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from device_agents.agent import Agent
+from device_agents.agent import LEASE_S, Agent
+from device_agents.protocol import Setpoint
 from device_agents.run_coap import CoapDevice
 from device_agents.run_mqtt import MqttDevice
 from device_agents.runner import Runner
@@ -40,6 +43,7 @@ from hardware.simulated.plants import TwinLamp
 from hardware.simulated.twin import Twin
 from headend.ems.app import Ems
 from headend.ems.settings import EmsSettings
+from lab.demo.wires import DEVICES_HOST, Address, Wires
 
 # Whatever the hour on this machine, the site lies where it is late in the morning: the panel has its sun.
 SITE_HOUR = 11.0
@@ -48,6 +52,10 @@ HALL_W, WORKSHOP_W, DESK_W, EXIT_W = 300.0, 150.0, 18.0, 40.0
 PANEL_W, BATTERY_W, CAR_A = 1500.0, 400.0, 10
 GPIO_LAMP = 3
 BUTTON_PIN = "27"
+# Seconds of the machine's clock that the process itself needs from a command to the state that shows it.
+OWN_S = 0.08
+# Through proxies: silent for so many seconds of the machine's clock is not yet away.
+SILENT_S = 8.0
 
 
 def free_port(kind: socket.SocketKind) -> int:
@@ -57,9 +65,19 @@ def free_port(kind: socket.SocketKind) -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A command as a device carried it out. ``at``: ``time.perf_counter``."""
+
+    at: float
+    device: int
+    id: int
+
+
 @dataclass(slots=True)
 class Scene:
-    """A running site. ``twins`` are its physics; the sum of their powers is the truth."""
+    """A running site. ``twins`` are its physics; the sum of their powers is the truth. ``above``: by protocol, where
+    the EMA finds its EMS. ``carried``: what the devices with an agent did, oldest first."""
 
     clock: ScaledClock
     ems: Ems
@@ -67,6 +85,9 @@ class Scene:
     runners: dict[int, Runner]
     twins: dict[int, Twin]
     press: Callable[[int], bool]
+    above: dict[str, Address]
+    carried: list[Carried]
+    wires: Wires | None = None
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def power_w(self) -> float:
@@ -74,18 +95,47 @@ class Scene:
         return sum(twin.power_w for twin in self.twins.values())
 
 
-def configuration(directory: Path, speed: float, broker: int, coap: int) -> Config:
-    """The EMA of the demo. Times that the process itself needs are real ones, so they grow with the speed."""
-    own_s = 0.08 * speed
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What the machine and its links need of the machine's time, in seconds of a clock that runs ``speed`` times as
+    fast."""
+
+    speed: float
+    slack_s: float
+
+    @property
+    def latency_s(self) -> float:
+        return max(2.0, (OWN_S + self.slack_s) * self.speed)
+
+    @property
+    def ems_answer_s(self) -> float:
+        return max(2.0, (OWN_S + 3 * self.slack_s) * self.speed)
+
+    @property
+    def stale_after_s(self) -> float:
+        return max(30.0, SILENT_S * self.speed) if self.slack_s else 30.0
+
+    @property
+    def lease_s(self) -> float:
+        return max(float(LEASE_S), 2 * SILENT_S * self.speed) if self.slack_s else float(LEASE_S)
+
+
+def configuration(directory: Path, times: Times, ems: Address, broker: int, coap: int) -> Config:
+    """The EMA of the demo. ``ems``: its broker, as the EMA finds it."""
     return Config(
         ema=EmaConfig(number=1, state_dir=str(directory / "ema"), log_level="warning"),
         control=ControlConfig(
-            latency_s=max(2.0, own_s), ems_answer_s=max(2.0, own_s), restore_delay_s=30.0, min_on_relay_s=0.0
+            latency_s=times.latency_s,
+            ems_answer_s=times.ems_answer_s,
+            stale_after_s=times.stale_after_s,
+            lease_s=times.lease_s,
+            restore_delay_s=30.0,
+            min_on_relay_s=0.0,
         ),
         reports=ReportsConfig(period_s=10.0),
         site_broker=SiteBrokerConfig(host="127.0.0.1", port=broker),
         site_coap=SiteCoapConfig(port=coap),
-        upstream=(UpstreamConfig(name="ems", host="127.0.0.1", port=broker, mode=1, timezone="UTC"),),
+        upstream=(UpstreamConfig(name="ems", host=ems[0], port=ems[1], mode=1, timezone="UTC"),),
         device=(
             DeviceConfig(number=1, name="hall", link="mqtt", priority=2),
             DeviceConfig(number=2, name="workshop", link="coap", priority=1),
@@ -107,20 +157,20 @@ def configuration(directory: Path, speed: float, broker: int, coap: int) -> Conf
     )
 
 
-def agents(clock: ScaledClock) -> dict[int, Agent]:
+def agents(clock: ScaledClock, lease_s: int = LEASE_S) -> dict[int, Agent]:
     """The seven devices with an agent of their own; the eighth hangs on the EMA's pins."""
     now = clock.now().wall
     hour = (now % 86_400) / 3600
     longitude = ((SITE_HOUR - hour) * 15 + 180) % 360 - 180
     visit = Visit(arrive=now - 60, depart=now + 12 * 3600, soc=30.0, target=95.0)
     made: list[Agent] = [
-        simulated_lamp(1, 2, 1, clock, HALL_W),
-        simulated_lamp(2, 1, 1, clock, WORKSHOP_W),
-        simulated_lamp(4, 9, 1, clock, EXIT_W),
-        simulated_panel(5, 9, 1, clock, PANEL_W, latitude=LATITUDE, longitude=longitude),
-        simulated_battery(6, 9, 1, clock, BATTERY_W, capacity_wh=2000.0, soc=70.0),
-        simulated_car(7, 5, 1, clock, most_a=CAR_A, battery_wh=40_000.0, visits=[visit]),
-        simulated_lamp(8, 3, 1, clock, HALL_W),
+        simulated_lamp(1, 2, 1, clock, HALL_W, lease_s=lease_s),
+        simulated_lamp(2, 1, 1, clock, WORKSHOP_W, lease_s=lease_s),
+        simulated_lamp(4, 9, 1, clock, EXIT_W, lease_s=lease_s),
+        simulated_panel(5, 9, 1, clock, PANEL_W, latitude=LATITUDE, longitude=longitude, lease_s=lease_s),
+        simulated_battery(6, 9, 1, clock, BATTERY_W, capacity_wh=2000.0, soc=70.0, lease_s=lease_s),
+        simulated_car(7, 5, 1, clock, most_a=CAR_A, battery_wh=40_000.0, visits=[visit], lease_s=lease_s),
+        simulated_lamp(8, 3, 1, clock, HALL_W, lease_s=lease_s),
     ]
     return {agent.dev: agent for agent in made}
 
@@ -146,61 +196,118 @@ async def embedded_broker(port: int) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, speed: float, seed: int) -> AsyncIterator[Scene]:
-    """The whole site, until the block ends."""
-    from hardware.gpio_zero import ZeroPins
-
-    rng = random.Random(seed)
-    clock = ScaledClock(speed)
-    broker, coap = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
-    pins = ZeroPins.mock()
-    desk = LampTwin(clock, DESK_W, on=True)
-    async with embedded_broker(broker):
-        ems = Ems(
-            EmsSettings(
-                broker=f"127.0.0.1:{broker}",
-                state_dir=str(directory / "ems"),
-                zone="UTC",
-                resend_s=3.0 * max(speed, 1.0),
-            ),
-            clock,
-            rng,
-            http=False,
-            logger=logging.getLogger("smartema.ems"),
-        )
-        config = configuration(directory, speed, broker, coap)
-        daemon = Daemon(config, clock, rng, plants={GPIO_LAMP: TwinLamp(desk)}, pins=pins, serve_socket=False)
-        found = agents(clock)
-        runners: dict[int, Runner] = {}
-        for number, agent in found.items():
-            link = next(d.link for d in config.device if d.number == number)
-            if link == "mqtt":
-                runners[number] = MqttDevice(agent, MqttSettings("127.0.0.1", broker), clock, rng)
-            else:
-                port = free_port(socket.SOCK_DGRAM)
-                runners[number] = CoapDevice(agent, "127.0.0.1", coap, "127.0.0.1", port, clock, rng=rng)
-        twins: dict[int, Twin] = {n: agent.plant.twin for n, agent in found.items()}  # type: ignore[attr-defined]
-        twins[GPIO_LAMP] = desk
-
-        def press(number: int) -> bool:
-            if number == GPIO_LAMP:
-                pin = pins.factory.pin(f"GPIO{BUTTON_PIN}")
-                pin.drive_low()
-                pin.drive_high()
-                return True
-            return runners[number].press_button()
-
-        scene = Scene(clock, ems, daemon, runners, twins, press)
+async def running(
+    directory: Path, speed: float, seed: int, wires: Wires | None = None, every_way: bool = False
+) -> AsyncIterator[Scene]:
+    """The whole site, until the block ends. ``every_way``: the EMS serves all that it can, not MQTT alone."""
+    broker = free_port(socket.SOCK_STREAM)
+    async with embedded_broker(broker), _closing(wires):
+        ports = {key: free_port(socket.SOCK_DGRAM) for key in _beside_mqtt()} if every_way else {}
+        above = await _above(broker, ports, wires)
+        scene = await _made(directory, ScaledClock(speed), random.Random(seed), broker, ports, above, wires)
         try:
-            _start(scene, ems.run())
-            await ems.ready()
-            _start(scene, daemon.run())
-            await daemon.ready.wait()
-            for runner in runners.values():
+            _start(scene, scene.ems.run())
+            await scene.ems.ready()
+            _start(scene, scene.daemon.run())
+            await scene.daemon.ready.wait()
+            for runner in scene.runners.values():
                 _start(scene, runner.run())
             yield scene
         finally:
             await _end(scene)
+
+
+def _beside_mqtt() -> list[str]:
+    """The ways to EMAs that this EMS has a HOST:PORT for."""
+    return [field.name for field in dataclasses.fields(EmsSettings) if field.name in ("coap", "udp")]
+
+
+@contextlib.asynccontextmanager
+async def _closing(wires: Wires | None) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if wires is not None:
+            await wires.close()
+
+
+async def _above(broker: int, ports: dict[str, int], wires: Wires | None) -> dict[str, Address]:
+    """Where the EMA finds its EMS."""
+    direct: dict[str, Address] = {"mqtt": ("127.0.0.1", broker), **{key: ("127.0.0.1", p) for key, p in ports.items()}}
+    if wires is None:
+        return direct
+    return {
+        key: await (wires.tcp if key == "mqtt" else wires.udp)(f"ems {key}", address) for key, address in direct.items()
+    }
+
+
+async def _made(
+    directory: Path,
+    clock: ScaledClock,
+    rng: random.Random,
+    broker: int,
+    ports: dict[str, int],
+    above: dict[str, Address],
+    wires: Wires | None,
+) -> Scene:
+    """All parts, none started."""
+    from hardware.gpio_zero import ZeroPins
+
+    times = Times(clock.speed, wires.slack_s if wires is not None else 0.0)
+    settings = EmsSettings(
+        broker=f"127.0.0.1:{broker}",
+        state_dir=str(directory / "ems"),
+        zone="UTC",
+        resend_s=3.0 * max(clock.speed, 1.0),
+        stale_s=max(60.0, times.stale_after_s),
+        **{key: f"127.0.0.1:{port}" for key, port in ports.items()},  # type: ignore[arg-type]
+    )
+    ems = Ems(settings, clock, rng, http=False, logger=logging.getLogger("smartema.ems"))
+    coap = free_port(socket.SOCK_DGRAM)
+    config = configuration(directory, times, above["mqtt"], broker, coap)
+    pins = ZeroPins.mock()
+    desk = LampTwin(clock, DESK_W, on=True)
+    daemon = Daemon(config, clock, rng, plants={GPIO_LAMP: TwinLamp(desk)}, pins=pins, serve_socket=False)
+    found = agents(clock, round(times.lease_s))
+    carried: list[Carried] = []
+    for agent in found.values():
+        _watch(agent, carried)
+    links = {device.number: device.link for device in config.device}
+    site_broker, site_coap = ("127.0.0.1", broker), ("127.0.0.1", coap)
+    if wires is not None:
+        site_broker = await wires.tcp("site mqtt", site_broker)
+        site_coap = await wires.udp("site coap", site_coap, same_port=True)
+    runners: dict[int, Runner] = {}
+    for number, agent in found.items():
+        if links[number] == "mqtt":
+            runners[number] = MqttDevice(agent, MqttSettings(*site_broker), clock, rng)
+        else:
+            here = "127.0.0.1" if wires is None else DEVICES_HOST
+            runners[number] = CoapDevice(agent, *site_coap, here, free_port(socket.SOCK_DGRAM), clock, rng=rng)
+    twins: dict[int, Twin] = {n: agent.plant.twin for n, agent in found.items()}  # type: ignore[attr-defined]
+    twins[GPIO_LAMP] = desk
+
+    def press(number: int) -> bool:
+        if number == GPIO_LAMP:
+            pin = pins.factory.pin(f"GPIO{BUTTON_PIN}")
+            pin.drive_low()
+            pin.drive_high()
+            return True
+        return runners[number].press_button()
+
+    return Scene(clock, ems, daemon, runners, twins, press, above, carried, wires)
+
+
+def _watch(agent: Agent, carried: list[Carried]) -> None:
+    """Note each command that it carries out."""
+    apply = agent.apply
+
+    def noted(setpoint: Setpoint) -> None:
+        if setpoint.id:
+            carried.append(Carried(time.perf_counter(), agent.dev, setpoint.id))
+        apply(setpoint)
+
+    agent.apply = noted  # type: ignore[method-assign]
 
 
 def _start(scene: Scene, part: Coroutine[Any, Any, None]) -> None:
@@ -209,11 +316,17 @@ def _start(scene: Scene, part: Coroutine[Any, Any, None]) -> None:
 
 async def _end(scene: Scene) -> None:
     """Devices first, then the EMA, then the EMS; each says its good-bye."""
+    if len(scene.tasks) < 2:
+        await _cancelled(scene.tasks)
+        return
     ems, daemon, *devices = scene.tasks
-    for task in devices:
-        task.cancel()
-    await asyncio.gather(*devices, return_exceptions=True)
+    await _cancelled(devices)
     scene.daemon.stop()
     await asyncio.gather(daemon, return_exceptions=True)
-    ems.cancel()
-    await asyncio.gather(ems, return_exceptions=True)
+    await _cancelled([ems])
+
+
+async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
