@@ -7,6 +7,7 @@ the one before.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class AllocationDesk:
     def __init__(self, book: Book, events: EventDesk) -> None:
         self._book = book
         self._events = events
+        # Two at once would each make an event of its own for the same EMA.
+        self._one_at_a_time = asyncio.Lock()
 
     def preview(self, algorithm: str, total_w: float, stated: Mapping[str, Stated]) -> AllocationView:
         """Who would get what. Raise ``Refused`` or ``Unknown``."""
@@ -81,6 +84,12 @@ class AllocationDesk:
     ) -> AllocationView:
         """The same, and each EMA is told its part from ``start`` to ``end`` (wall seconds); who had a part of an
         earlier allocation and has none now is told that it is over. Raise ``Refused`` or ``Unknown``."""
+        async with self._one_at_a_time:
+            return await self._apply(algorithm, total_w, stated, start, end)
+
+    async def _apply(
+        self, algorithm: str, total_w: float, stated: Mapping[str, Stated], start: float, end: float
+    ) -> AllocationView:
         view = self.preview(algorithm, total_w, stated)
         standing = self._standing()
         told = []
@@ -100,10 +109,11 @@ class AllocationDesk:
 
     async def end(self) -> int:
         """No EMA has a part any more; how many were told so."""
-        standing = self._standing()
-        for event in standing.values():
-            await self._events.cancel(event.id)
-        return len(standing)
+        async with self._one_at_a_time:
+            standing = self._standing()
+            for event in standing.values():
+                await self._events.cancel(event.id)
+            return len(standing)
 
     def _standing(self) -> dict[str, Event]:
         """The events that tell the parts now, by EMA."""
