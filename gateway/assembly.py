@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from gateway.clock import Clock
 from gateway.config.model import Config, EmaBelowConfig, UpstreamConfig
 from gateway.field.base import FieldAdapter
 from gateway.journal import Journal
+from gateway.record import slim
 from gateway.upstream.base import Upstream
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LINKS = ("mqtt", "coap", "gpio", "emas")
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class Parts:
     """What every part is made with; ``broker`` is our own mosquitto, where we run one."""
 

@@ -6,8 +6,9 @@ import asyncio
 import heapq
 import itertools
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+from gateway.record import slim
 
 # Before this the wall clock cannot be right: routers without a battery clock start in 1970.
 EARLIEST_TRUSTED_WALL = 1_735_689_600.0  # 2025-01-01T00:00:00Z
@@ -27,7 +28,7 @@ def systemd_monotonic() -> float:
     return time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Instant:
     """One moment, read once and handed to everything that decides at that moment.
 

@@ -1,26 +1,32 @@
 """Commands on their way: sent, sent again, confirmed or alarmed (docs/control.md, "Order of acting").
 
-A command is absolute. Unconfirmed within the device's latency it is sent once more, then it has failed.
+A command is absolute. Unconfirmed within the device's latency it is sent once more, then it has failed. A link that
+takes only so many at once (``FieldAdapter.at_once``) gets them in turn, and a latency begins when its command left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.errors import TransientError
 from gateway.field.base import FieldAdapter
 from gateway.field.once import Once
+from gateway.record import slim
 from gateway.site.command import Command, CommandState
 
 log = logging.getLogger("smartema.commands")
 
 # Sent this often before it counts as failed (wire reference, 5a: sent again, then alarmed).
 TRIES = 2
+
+# A device that does not answer holds up those behind it for so long.
+TURN_S = 0.25
 
 # The answer of a command that nobody answered.
 UNCONFIRMED = "not confirmed by the device"
@@ -34,7 +40,7 @@ class CommandStore(Protocol):
     def save_command(self, command: Command, at: float) -> None: ...
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class _Open:
     command: Command
     latency_s: float
@@ -42,8 +48,22 @@ class _Open:
     tries: int = 0
 
 
+class _Line:
+    """One link that takes only so many commands at once: who waits, in order, and whose turn ends when."""
+
+    __slots__ = ("at_once", "under_way", "waiting")
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self.waiting: dict[int, None] = {}
+        self.under_way: dict[tuple[int, int], float] = {}
+
+
 class Dispatcher:
-    """At most one open command a device: a newer one supersedes it."""
+    """At most one open command a device: a newer one supersedes it.
+
+    ``begun`` is told of each command that had to wait for its turn, when it left.
+    """
 
     def __init__(
         self,
@@ -52,13 +72,17 @@ class Dispatcher:
         adapter_of: Callable[[int], FieldAdapter | None],
         failed: Callable[[Command], None],
         wake: Callable[[], None],
+        begun: Callable[[Command], None] = lambda command: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._adapter_of = adapter_of
         self._failed = failed
         self._wake = wake
+        self._begun = begun
         self._open: dict[int, _Open] = {}
+        self._lines: dict[str, _Line] = {}
+        self._due = math.inf  # nothing is due before
         self._tasks: set[asyncio.Task[None]] = set()
         self._once = Once(log, clock.monotonic)
         self._unsaved: list[tuple[Command, float]] = []
@@ -68,19 +92,23 @@ class Dispatcher:
         self.confirmed_count = 0
         self.failed_count = 0
 
-    def send(self, command: Command, latency_s: float) -> None:
-        """Put it on its way now; ``save`` writes it down. Its outcome comes by ``confirmed`` or by ``failed``."""
+    def send(self, command: Command, latency_s: float) -> bool:
+        """Put it on its way; ``save`` writes it down. Its outcome comes by ``confirmed`` or by ``failed``.
+
+        False: it waits for its turn on the link; ``begun`` follows.
+        """
         if self._ended:
-            return
+            return True
         before = self._open.get(command.number)
         now = self._clock.now()
-        entry = _Open(command, latency_s, now.mono + latency_s)
+        entry = _Open(command, latency_s, math.inf)
         self._open[command.number] = entry
-        self._put(entry)
+        left = self._put(entry)
         if before is not None:
             self._unsaved.append((replace(before.command, state=CommandState.SUPERSEDED), now.wall))
         self._unsaved.append((entry.command, now.wall))
         self._wake()
+        return left
 
     def save(self) -> None:
         """Write down what was sent. Apart from ``send``, for the writing of one must not keep the next waiting."""
@@ -125,17 +153,24 @@ class Dispatcher:
 
     def next_due(self) -> float | None:
         """Monotonic moment at which the next command is sent again or fails."""
-        return min((entry.due for entry in self._open.values()), default=None)
+        return self._due if self._due < math.inf else None
 
     def tick(self, mono: float) -> None:
         """Send again what was not confirmed, alarm what was not confirmed twice."""
         self._once.settle()
+        if mono < self._due:
+            return
+        self._due = math.inf
+        for line in self._lines.values():
+            while line.under_way and next(iter(line.under_way.values())) <= mono:
+                del line.under_way[next(iter(line.under_way))]
+            self._next_of(line)
         for number, entry in list(self._open.items()):
             if entry.due > mono:
+                self._due = min(self._due, entry.due)
                 continue
             if entry.tries < TRIES:
                 self.again += 1
-                entry.due = mono + entry.latency_s
                 self._put(entry)
                 self._save(entry.command, self._clock.now().wall)
             else:
@@ -145,11 +180,48 @@ class Dispatcher:
                 self._save(lost, self._clock.now().wall)
                 self._failed(lost)
 
-    def _put(self, entry: _Open) -> None:
+    def _put(self, entry: _Open) -> bool:
+        """Send it, or let it wait for its turn (False)."""
+        adapter = self._adapter_of(entry.command.number)
+        at_once = 0 if adapter is None else getattr(adapter, "at_once", 0)
+        if adapter is None or not at_once:
+            self._leave(entry, adapter, None)
+            return True
+        line = self._lines.get(adapter.name)
+        if line is None:
+            line = self._lines[adapter.name] = _Line(at_once)
+        if not line.waiting and len(line.under_way) < line.at_once:
+            self._leave(entry, adapter, line)
+            return True
+        entry.due = math.inf
+        line.waiting[entry.command.number] = None
+        self._next_of(line)
+        return False
+
+    def _next_of(self, line: _Line) -> None:
+        """As many as may go. While some wait it is looked at again when the oldest has had its time."""
+        while line.waiting and len(line.under_way) < line.at_once:
+            number = next(iter(line.waiting))
+            del line.waiting[number]
+            entry = self._open.get(number)
+            if entry is not None and entry.due == math.inf:
+                self._leave(entry, self._adapter_of(number), line)
+                self._begun(entry.command)
+        if line.waiting:
+            self._look_at(next(iter(line.under_way.values())))
+
+    def _look_at(self, mono: float) -> None:
+        if mono < self._due:
+            self._due = mono
+            self._wake()
+
+    def _leave(self, entry: _Open, adapter: FieldAdapter | None, line: _Line | None) -> None:
         entry.tries += 1
+        now = self._clock.monotonic()
+        entry.due = now + entry.latency_s
+        self._look_at(entry.due)
         entry.command = replace(entry.command, state=CommandState.SENT if entry.tries == 1 else CommandState.SENT_AGAIN)
         self.sent += 1
-        adapter = self._adapter_of(entry.command.number)
         if adapter is None:
             return
         try:
@@ -157,17 +229,26 @@ class Dispatcher:
         except Exception as err:
             self._not_sent(entry.command, err)
             return
-        task = asyncio.get_running_loop().create_task(self._follow(sending, entry.command))
+        turn = (entry.command.id, entry.tries)
+        if line is not None:
+            line.under_way[turn] = now + TURN_S
+        task = asyncio.get_running_loop().create_task(self._follow(sending, entry.command, turn, line))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, sending: Awaitable[None], command: Command) -> None:
+    async def _follow(
+        self, sending: Awaitable[None], command: Command, turn: tuple[int, int], line: _Line | None
+    ) -> None:
         try:
             await sending
         except Exception as err:
             self._not_sent(command, err)
         else:
             self._once.over("write", command.number, f"{command.resource}: commands can be written again")
+        if line is not None:
+            line.under_way.pop(turn, None)
+            if not self._ended:
+                self._next_of(line)
 
     def _not_sent(self, command: Command, err: Exception) -> None:
         if isinstance(err, TransientError):

@@ -10,7 +10,6 @@ from gateway.clock import Instant
 from gateway.control.decide import decide, excess_of
 from gateway.control.items import EQUAL_W
 from gateway.control.limit import limit_at
-from gateway.control.price import AtStake, opt
 from gateway.site.decision import Action, Rule
 from gateway.site.event import DrEvent
 from gateway.site.resource import Kind
@@ -41,6 +40,8 @@ def unable(engine: Engine, event: DrEvent, now: Instant) -> str:
 
 def by_price(engine: Engine, event: DrEvent, now: Instant) -> tuple[bool, str]:
     """(opt in, why): reduction × incentive against the stated value of what would be shed."""
+    from gateway.control.price import AtStake, opt  # only where the configuration asks for it
+
     actions, over = trial(engine, event, now)
     loads = [
         AtStake(action.resource, math.ceil(-action.effect_w * 1000), _value(engine, action.number))

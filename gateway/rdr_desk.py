@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.control.rdr import answer_rdr, grant_action
 from gateway.errors import TransientError
+from gateway.record import slim
 from gateway.site.decision import Action, Decision, Rule
 from gateway.site.event import Grant, RdrAnswer, RdrRequest, RdrResult, Reservation
 from gateway.upstream.base import Upstream
@@ -28,7 +29,7 @@ log = logging.getLogger("smartema.rdr")
 LOG_LENGTH = 200
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class RdrEntry:
     """One RDR and what became of it. ``at``: wall seconds."""
 

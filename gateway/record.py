@@ -53,15 +53,17 @@ if TYPE_CHECKING:
 else:
 
     def slim(**options: Any) -> Any:
-        """``dataclass(frozen=True, slots=True, ...)`` that shares what is the same for every class."""
+        """``dataclass(slots=True, ...)``, frozen or not, that shares what is the same for every class."""
+        frozen = options.get("frozen", False)
 
         def made_of(cls: type) -> type:
             made = dataclass(**options, repr=False, eq=False)(cls)
             if not all(f.repr and f.compare and f.hash is None for f in fields(made)):
                 raise TypeError(f"{cls.__qualname__}: every field is compared and shown")
             made.__match_args__ = tuple(f.name for f in fields(made))
-            made.__repr__, made.__eq__, made.__hash__ = _repr, _eq, _hash
-            made.__setattr__ = made.__delattr__ = _frozen
+            made.__repr__, made.__eq__, made.__hash__ = _repr, _eq, _hash if frozen else None
+            if frozen:
+                made.__setattr__ = made.__delattr__ = _frozen
             return made
 
         return made_of

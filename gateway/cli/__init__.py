@@ -9,14 +9,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gateway import __version__
 from gateway.errors import OperatorError, SmartemaError
+from gateway.record import slim
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class SubCommand:
     """A row of the table. ``module`` has ``add_arguments(parser)`` and ``run(args) -> int``.
 

@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from gateway.config.model import Config
 
 # What only reads a command line or a configuration; a daemon may run for years after it has.
-READERS = (
-    "argparse",
-    "gettext",
-    "tomllib",
-    *(f"gateway.config.{name}" for name in ("load", "checks", "devices", "lines", "notes", "places", "values")),
-)
+READERS = ("argparse", "gettext", "tomllib")
+KEPT = ("gateway.config", "gateway.config.model")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,12 +63,16 @@ def _read(path: Path) -> Config:
         return load(path)
     finally:
         del load
-        for name in [name for name in sys.modules if name in READERS or name.partition(".")[0] in READERS]:
+        for name in [name for name in sys.modules if _only_reads(name)]:
             del sys.modules[name]
             parent, _, child = name.rpartition(".")
             if parent in sys.modules:
                 vars(sys.modules[parent]).pop(child, None)
         gc.collect()
+
+
+def _only_reads(name: str) -> bool:
+    return name.partition(".")[0] in READERS or (name.startswith("gateway.config.") and name not in KEPT)
 
 
 def start_log(level: str) -> None:

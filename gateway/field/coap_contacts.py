@@ -8,11 +8,11 @@ there, or something else, is left to announce itself.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Protocol
 
 from device_agents import protocol as wire
 from gateway.errors import PeerError
+from gateway.record import slim
 
 
 class ContactStore(Protocol):
@@ -23,7 +23,7 @@ class ContactStore(Protocol):
     def save_contact(self, link: str, number: int, text: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Contact:
     """A device as it announced itself, and where it serves."""
 

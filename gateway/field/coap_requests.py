@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from gateway.record import slim
 
 # First: it sets what aiocoap reads when it is imported.
 from gateway.transport.coap import GuardedSite, Sources, host_port, peer_host, peer_port  # isort: skip
@@ -24,7 +25,7 @@ JSON = 50
 LAB_PORT = 5683
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class Where:
     """How a device is reached: an address that aiocoap knows already, else "host:port"."""
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from gateway.record import slim
 
 # A peer that makes up names must not make this grow.
 REMEMBERED = 500
@@ -20,7 +21,7 @@ HOLD_S = 600.0
 CHANGES = 4
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class _Story:
     """``since``: monotonic moment of the last change; ``text``: what would be said of it."""
 

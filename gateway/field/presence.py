@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from device_agents import protocol as wire
 from gateway.clock import Clock
@@ -16,6 +16,7 @@ from gateway.field.base import FieldAdapter, SiteInputs
 from gateway.field.describe import describe
 from gateway.field.device_wire import LabState, reading_of
 from gateway.field.once import Once
+from gateway.record import slim
 from gateway.site.event import RdrAnswer, RdrResult
 from gateway.site.resource import Reading, Resource
 
@@ -23,7 +24,7 @@ from gateway.site.resource import Reading, Resource
 MOST_STRANGERS = 256
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class Entry:
     """One device. ``boot`` None: it came with a text of the lab. ``heard_at``: monotonic seconds."""
 
@@ -49,7 +50,7 @@ class Entry:
         return self.resource.number
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class Counters:
     """What became of the messages that came."""
 

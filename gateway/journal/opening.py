@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.config.model import JournalConfig
 from gateway.journal.numbers import MOST_BOOT_TOLD, MOST_TOLD
 from gateway.journal.outbox import Outbox
-from gateway.journal.outbox_file import OutboxFile, wal_pages
+from gateway.journal.outbox_file import Connect, OutboxFile, wal_pages
 from gateway.journal.store import (
     Connection,
     Connector,
@@ -37,16 +37,16 @@ def open_essential(connector: Connector, path: Path) -> tuple[Connection, dict[s
 
 
 def open_outbox(connector: Connector, path: Path, config: JournalConfig) -> Outbox:
-    def reopen() -> tuple[Connection, Connection]:
+    def reopen() -> tuple[Connection, Callable[[], Connection]]:
         set_aside(path)
         return connect()
 
-    def connect() -> tuple[Connection, Connection]:
+    def connect() -> tuple[Connection, Callable[[], Connection]]:
         pages = wal_pages(config.outbox_max_bytes)
         writing = open_store(connector, path, "outbox", essential=False, wal_pages=pages)
-        return writing, connector.read(path, writing)
+        return writing, lambda: connector.read(path, writing)
 
-    def load(pair: Callable[[], tuple[Connection, Connection]]) -> Outbox:
+    def load(pair: Connect) -> Outbox:
         file = OutboxFile(pair, reopen)
         try:
             return Outbox(file, config, threading.Lock())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.journal.packed import Body
 from gateway.journal.store import PAGE_BYTES, WAL_PAGES, Connection, rollback
+from gateway.record import slim
 
 log = logging.getLogger(__name__)
 
-Connect = Callable[[], tuple[Connection, Connection]]
+Connect = Callable[[], tuple[Connection, Callable[[], Connection]]]
 
 Row = tuple[int, float, int, str, Body]
 """A record as the file has it: position, at, size of the body, kind, body (packed.py)."""
@@ -22,7 +22,7 @@ PLACE: Final = 0
 SIZE: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Batch:
     """What one transaction brings: new rows, everything up to ``floor`` gone, cursors (upstream, position, lost)."""
 
@@ -35,11 +35,13 @@ class Batch:
 
 
 class OutboxFile:
-    """``connect`` gives the writing and the reading connection; ``reconnect`` sets a damaged file aside before."""
+    """``connect`` gives the writing connection and how the reading one is opened, which costs 0.2 MB and is only needed
+    where records are no longer in memory; ``reconnect`` sets a damaged file aside before."""
 
     def __init__(self, connect: Connect, reconnect: Connect) -> None:
         self._reconnect = reconnect
-        self._writing, self._reading = connect()
+        self._writing, self._open_reading = connect()
+        self._reading: Connection | None = None
         self.deleted_upto = 0
 
     def records(self) -> Iterable[tuple[int, float, int]]:
@@ -55,6 +57,8 @@ class OutboxFile:
     def read(self, start: int, most: int) -> list[Row]:
         """Up to ``most`` behind ``start``; never waits for the writer. Raise ``sqlite3.Error``."""
         sql = "SELECT position, at, size, kind, body FROM record WHERE position > ? ORDER BY position LIMIT ?"
+        if self._reading is None:
+            self._reading = self._open_reading()
         return list(self._reading.execute(sql, (start, most)))
 
     def write(self, batch: Batch) -> None:
@@ -84,11 +88,14 @@ class OutboxFile:
         """Set the file aside and begin a new one. Raise ``OperatorError`` or ``sqlite3.Error``."""
         log.error("the outbox is damaged; it is set aside and a new one begun")
         self._writing.close()
-        self._writing, self._reading = self._reconnect()
+        self._writing, self._open_reading = self._reconnect()
+        self._reading = None  # another thread may be reading from the old one
         self.deleted_upto = 0
 
     def close(self) -> None:
-        self._reading.close()
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
         self._writing.close()
 
 

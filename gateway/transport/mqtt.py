@@ -22,6 +22,7 @@ from paho.mqtt.client import MQTTMessage
 
 from gateway.clock import Clock
 from gateway.errors import OperatorError, TransientError
+from gateway.record import slim
 from gateway.transport.backoff import Backoff
 from gateway.transport.hosts import for_resolver
 from gateway.transport.mqtt_session import Session
@@ -46,7 +47,7 @@ class LinkState(Enum):
     UP = "up"
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Tls:
     """TLS towards a broker. ``ca`` None: the system's. ``certificate``/``key``: a client certificate.
 
@@ -77,7 +78,7 @@ class Tls:
         return context
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Will:
     """The last will, not retained, QoS 1."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client import ClientOutput, Step
+from gateway.record import slim
 
 
 class UpperClient(Protocol):
@@ -88,7 +88,7 @@ class Carrier(Protocol):
         """Say it; return when the other side's transport has it. Raise ``TransientError``."""
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Hooks:
     """What a carrier tells the session."""
 

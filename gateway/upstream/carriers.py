@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.clock import Clock
 from gateway.config.model import EmaConfig, UpstreamConfig
 from gateway.errors import OperatorError
 from gateway.links.mir2017 import messages as wire
+from gateway.record import slim
 from gateway.upstream.carrier import Carrier, Hooks, UpperClient
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound="Emap1bClient")
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Ways:
     """What carriers are made with. ``hub``: the process's CoAP servers; ``coap``: where we serve without other word;
     ``opted``: the modification of an event of this upstream that was answered already (None: never)."""

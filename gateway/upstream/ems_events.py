@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client import ClientOutput
+from gateway.record import slim
 from gateway.transport.backoff import Backoff
 from gateway.upstream.base import UpperInputs
 from gateway.upstream.carrier import UpperClient
@@ -23,7 +23,7 @@ MOST_TRIES = 6
 MOST_EVENTS = 1000
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class _Opt:
     """An answer given."""
 

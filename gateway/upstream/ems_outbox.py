@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gateway.links.mir2017.messages import split_request_id
+from gateway.record import slim
 from gateway.site.report import DeviceNotice, NoticeKind, Record, SiteReport
 from gateway.upstream.base import OutboxReader
 
@@ -17,7 +16,7 @@ MOST_PASSED = 6
 Place = tuple[int, int]
 
 
-@dataclass(slots=True)
+@slim(slots=True)
 class Flight:
     """One record that was sent on this connection.
 
