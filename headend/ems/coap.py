@@ -60,6 +60,7 @@ class CoapHead:
         self.name = NAME if emap1b is None else f"{NAME} emap1b"
         self.controls_devices = emap1b is None
         self.negotiates = emap1b is None
+        self.prices = True
         self.answers = True
         self._service = service
         self._translator = Translator(service, self.name)
@@ -133,6 +134,10 @@ class CoapHead:
             elif isinstance(output, Refused) and not answer.done() and not waits:
                 answer.set_exception(PeerError(output.reason))
             self._translator.happened(output)
+            if isinstance(output, h.EmaRegistered) and not isinstance(self.server, Server):
+                # In the other profile prices are part of the set-up.
+                name = wire.ema_name(output.ema)
+                self.tell_prices(name, self._service.prices.budgets(name))
         try:
             async with asyncio.timeout(ANSWER_S):
                 body = await answer
@@ -225,6 +230,11 @@ class CoapHead:
     def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
         if isinstance(self.server, Server):
             self._write(self.server.tell_prices(number_of(ema), budgets))
+            return
+        from headend.ems.emap1b import signals_of
+
+        for signal in signals_of(budgets):
+            self._write(self.server.budget(number_of(ema), signal))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         if isinstance(self.server, Server):

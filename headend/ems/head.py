@@ -34,7 +34,8 @@ class Head(Protocol):
 
     name: str  # "mqtt", "coap emap1b": the ``protocol`` of an EMA
     controls_devices: bool  # its profile has a word for ``control`` and ``dim``
-    negotiates: bool  # its profile has words for loans and prices
+    negotiates: bool  # its profile has words for loans
+    prices: bool  # and for prices
     answers: bool  # its EMAs answer events; where not, one that was sent often enough counts as told
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.clock import Clock
 from gateway.control.negotiation.messages import FromCoordinator
 from gateway.links.mir2017 import messages as wire
+from gateway.links.mir2017.happenings import EmaRegistered
 from gateway.links.mir2017.messages.budget import Budget
 from gateway.links.mir2017.server import Server
 from gateway.negotiation_words import written
@@ -45,6 +46,7 @@ class MqttHead:
         self.name = NAME if emap1b is None else f"{NAME} emap1b"
         self.controls_devices = emap1b is None
         self.negotiates = emap1b is None
+        self.prices = True
         self.answers = True
         self._service = service
         self._translator = Translator(service, self.name)
@@ -95,6 +97,10 @@ class MqttHead:
                 self.broker.post(output.topic, output.body, output.qos)
             else:
                 self._translator.happened(output)
+            if isinstance(output, EmaRegistered) and not isinstance(self.server, Server):
+                # In the other profile prices are part of the set-up.
+                name = wire.ema_name(output.ema)
+                self.tell_prices(name, self._service.prices.budgets(name))
 
     # What the EMS says
 
@@ -130,6 +136,11 @@ class MqttHead:
     def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
         if isinstance(self.server, Server):
             self._post(self.server.tell_prices(number_of(ema), budgets))
+            return
+        from headend.ems.emap1b import signals_of
+
+        for signal in signals_of(budgets):
+            self._post(self.server.budget(number_of(ema), signal))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         self._post(self.server.control(number_of(ema), number, on))

@@ -36,7 +36,7 @@ class PriceDesk:
             self.prices[name] = price
         for ema in self._book.emas.values():
             head = self._book.head(ema)
-            if head is not None and head.negotiates:
+            if head is not None and head.prices:
                 head.tell_prices(ema.name, self.budgets(ema.name, changes))
         self._book.changed("price", None, dict(self.prices))
 

@@ -37,7 +37,7 @@ class UdpHead:
 
     name = NAME
     controls_devices = False
-    negotiates = False
+    negotiates = prices = False
     answers = False
 
     def __init__(self, service: EmsService, settings: EmsSettings, log: logging.Logger) -> None:

@@ -26,11 +26,15 @@ from tests.support.wait import until
 
 
 class Below(SiteBelow):
-    """A site that takes thresholds."""
+    """A site that takes thresholds and prices."""
 
     def __init__(self) -> None:
         super().__init__()
         self.thresholds: list[float] = []
+        self.prices: dict[str, float | None] = {}
+
+    def priced(self, upstream: str, signal: str, price: float | None, unit: str) -> None:
+        self.prices[signal] = price
 
     def threshold(self, watts: float, upstream: str) -> None:
         self.thresholds.append(watts)

@@ -28,7 +28,7 @@ class FakeHead:
     def __init__(self) -> None:
         self.name = "mqtt"
         self.up = True
-        self.controls_devices = self.answers = self.negotiates = True
+        self.controls_devices = self.answers = self.negotiates = self.prices = True
         self.said: list[tuple[str, object]] = []  # of loans
         self.prices: list[tuple[str, object]] = []
         self.sent: list[str] = []

@@ -148,6 +148,17 @@ async def test_a_clean_end_is_known_at_once(either: Pair) -> None:
     await until(lambda: not ema.connected)
 
 
+@pytest.mark.parametrize("mode", [0, 1, 2])
+async def test_prices_reach_an_ema_at_its_set_up_and_when_they_change(either: Pair, mode: int) -> None:
+    await either.ems.service.prices.set({"initial": 1000, "incentive": 300})
+    upstream, site, _ = either.ema(mode)
+    await until(up(upstream))
+    await until(lambda: dict(site.prices) == {"Initial": 1000, "Incentive": 300})
+    await either.ems.service.prices.set({"incentive": None, "negotiation": 250})
+    await until(lambda: dict(site.prices) == {"Initial": 1000, "Incentive": None, "Negotiation": 250})
+    assert site.events == []
+
+
 async def test_many_emas_each_at_its_own_address(either: Pair) -> None:
     emas = [either.ema(mode=number % 3, number=number) for number in range(1, 10)]
     for upstream, _, _ in emas:

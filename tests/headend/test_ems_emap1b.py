@@ -130,3 +130,13 @@ async def test_without_a_name_the_ems_serves_the_other_profile_only(tmp_path: Pa
         assert [head.name for head in pair.ems.heads] == ["mqtt"]
     finally:
         await pair.close()
+
+
+async def test_prices_come_at_the_set_up_and_when_they_change(pair: Pair) -> None:
+    await pair.ems.service.prices.set({"initial": 1000, "incentive": 300})
+    upstream, site, _ = pair.ema(2)
+    await until(up(upstream))
+    await until(lambda: site.prices == {"Initial": 1000, "Incentive": 300})
+    await pair.ems.service.prices.set({"incentive": None, "negotiation": 250})
+    await until(lambda: site.prices == {"Initial": 1000, "Incentive": None, "Negotiation": 250})
+    assert site.events == []

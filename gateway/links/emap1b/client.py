@@ -282,4 +282,5 @@ def _agreed(answer: emap.Answer) -> None:
 def _price(event: emap.Event, signal: emap.Signal) -> PriceReceived:
     watts = (None if value is None else float(value) for value in (signal.current, signal.threshold, signal.capacity))
     budget = signal.budget
-    return PriceReceived(emap.number_of(event.event_id), budget, float(signal.price), signal.unit, *watts)
+    price = float(signal.price) if signal.price else None
+    return PriceReceived(emap.number_of(event.event_id), budget, price, signal.unit, *watts)
