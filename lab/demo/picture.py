@@ -55,7 +55,7 @@ async def take() -> str:
     """Run the demo for a while and draw what it shows."""
     import tempfile
 
-    from lab.demo.cli import clock_words, frame, listen
+    from lab.demo.cli import PICTURE_S, clock_words, frame, listen
     from lab.demo.record import Recorder
     from lab.demo.scene import running
     from lab.demo.story import Teller, tell
@@ -68,8 +68,10 @@ async def take() -> str:
             listen(scene, recorder, picture)
             teller = Teller(lambda line: picture.decided(clock_words(scene), f"· {line}"), recorder.event)
             story = asyncio.create_task(tell(scene, teller))
-            await asyncio.sleep(TAKEN_AFTER_S)
-            lines = picture.lines(frame(scene, 60.0), ROWS)
+            for _ in range(round(TAKEN_AFTER_S / PICTURE_S)):
+                picture.draw(frame(scene, 60.0))
+                await asyncio.sleep(PICTURE_S)
+            lines = picture.lines(frame(scene, 60.0), ROWS, COLUMNS)
             story.cancel()
             scene.daemon.engine.listeners.clear()
             return svg(lines)

@@ -7,9 +7,14 @@ import shutil
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TextIO
 
 BAR = 40
+# Columns that power, limit and its event need beside the bar; rows below which blank lines are left out.
+BESIDE_BAR, LOW = 56, 28
+# What is under a decision's time when it goes on in the next line.
+HANGING = " " * 9
 HOME, CLEAR_BELOW, CLEAR_LINE = "\x1b[H", "\x1b[J", "\x1b[K"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 OTHER_SCREEN, OWN_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -59,13 +64,13 @@ def watts(value: float | None) -> str:
     return f"{value:.0f} W" if abs(value) < 10_000 else f"{value / 1000:.1f} kW"
 
 
-def bar(power_w: float, limit_w: float | None, full_w: float) -> str:
+def bar(power_w: float, limit_w: float | None, full_w: float, width: int = BAR) -> str:
     """Power as a bar, the limit as a mark in it."""
     full = max(full_w, 1.0)
-    filled = min(round(max(power_w, 0.0) / full * BAR), BAR)
-    cells = ["█"] * filled + ["·"] * (BAR - filled)
+    filled = min(round(max(power_w, 0.0) / full * width), width)
+    cells = ["█"] * filled + ["·"] * (width - filled)
     if limit_w is not None:
-        cells[min(round(limit_w / full * BAR), BAR - 1)] = "┃"
+        cells[min(round(limit_w / full * width), width - 1)] = "┃"
     return "".join(cells)
 
 
@@ -106,34 +111,52 @@ class Screen:
             self.say(f"{frame.clock} power {watts(frame.power_w)}, {limit}, {frame.event}")
             return
         columns, rows = shutil.get_terminal_size()
-        lines = self.lines(frame, rows)
+        lines = self.lines(frame, rows, columns)
         body = "".join(fit(line, columns) + CLEAR_LINE + "\r\n" for line in lines[: rows - 1])
         self._out.write(HOME + body + CLEAR_BELOW)
         self._out.flush()
 
-    def lines(self, frame: Frame, rows: int) -> list[str]:
-        over = frame.limit_w is not None and frame.power_w > frame.limit_w + 0.5
-        colour = RED if over else GREEN
-        word = "OVER" if over else "under its limit" if frame.limit_w is not None else "no limit"
+    def lines(self, frame: Frame, rows: int, columns: int = 132) -> list[str]:
+        """The picture for a terminal of that size. On a low one blank lines give way to decisions."""
+        gap = [""] if rows >= LOW else []
         lines = [
             f"{BOLD}{frame.title}{PLAIN}   {frame.clock}   {DIM}{frame.links}{PLAIN}",
-            "",
-            f"  {colour}{bar(frame.power_w, frame.limit_w, self._full_w)}{PLAIN}  "
-            f"{BOLD}{watts(frame.power_w):>8}{PLAIN} of {frame.limit_words}  {colour}{word}{PLAIN}",
+            *gap,
+            self._gauge(frame, columns),
             f"  margin {watts(frame.margin_w)}   {AMBER}{frame.event}{PLAIN}",
-            "",
+            *gap,
             f"  {DIM}{'device':<10} {'link':<5} {'prio':>4}  {'state':<22} {'power':>9}  held by control{PLAIN}",
         ]
         for device in frame.devices:
             held = f"{AMBER}{device.held}{PLAIN}" if device.held else ""
-            state = device.state if device.present else f"{DIM}away{PLAIN}"
+            state = device.state if device.present else f"{DIM}{'away':<22}{PLAIN}"
             power = watts(device.power_w)
             lines.append(f"  {device.name:<10} {device.link:<5} {device.priority:>4}  {state:<22} {power:>9}  {held}")
-        lines += ["", f"  {DIM}decisions{PLAIN}"]
-        room = max(rows - len(lines) - 3, 3)
-        lines += [f"  {text}" for text in list(self._decisions)[-room:]]
-        lines += ["", f"  {DIM}{frame.footer}{PLAIN}"]
+        lines += [*gap, f"  {DIM}decisions{PLAIN}"]
+        room = max(rows - len(lines) - len(gap) - 2, 3)
+        lines += self._newest(room, columns)
+        lines += [*gap, f"  {DIM}{frame.footer}{PLAIN}"]
         return lines
+
+    def _gauge(self, frame: Frame, columns: int) -> str:
+        over = frame.limit_w is not None and frame.power_w > frame.limit_w + 0.5
+        colour = RED if over else GREEN
+        width = min(max(columns - BESIDE_BAR, 10), BAR)
+        drawn = f"  {colour}{bar(frame.power_w, frame.limit_w, self._full_w, width)}{PLAIN}"
+        power = f"{BOLD}{watts(frame.power_w):>8}{PLAIN}"
+        if frame.limit_w is None:
+            return f"{drawn}  {power}  {colour}no limit{PLAIN}"
+        return f"{drawn}  {power} {colour}{'OVER' if over else 'under'} its limit{PLAIN}, {frame.limit_words}"
+
+    def _newest(self, room: int, columns: int) -> list[str]:
+        """As many of the last decisions as find room, whole: long ones go on in the next line."""
+        shown: list[str] = []
+        for text in reversed(self._decisions):
+            wrapped = wrap(text, max(columns - 3, 20), subsequent_indent=HANGING, break_on_hyphens=False)
+            if len(shown) + len(wrapped) > room:
+                break
+            shown[:0] = [f"  {line}" for line in wrapped]
+        return shown or [f"  {text}" for text in list(self._decisions)[-1:]]
 
 
 def fit(line: str, columns: int) -> str:

@@ -68,3 +68,20 @@ def test_the_newest_decisions_stay_in_sight() -> None:
     lines = screen.lines(_frame(500.0), 20)
     assert len(lines) <= 20
     assert any("decision 199" in line for line in lines)
+
+
+LONG = "over by 671 W of 1550 W: battery discharges 400 W, desk off, workshop off, hall on dimming 5 and so on, whole"
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (100, 30), (132, 34)])
+def test_a_decision_is_shown_whole_and_the_word_of_the_limit_too(columns: int, rows: int) -> None:
+    screen = Screen(io.StringIO(), tty=True)
+    for _ in range(20):
+        screen.decided("14:00:00", LONG)
+    lines = [fit(line, columns) for line in screen.lines(_frame(700.0), rows, columns)]
+    assert len(lines) < rows
+    assert not any("…" in line for line in lines)
+    assert any(line.rstrip().endswith("500 W (event 1)") for line in lines)
+    words = " ".join(" ".join(lines).split())
+    assert words.count(LONG) >= 2
+    assert "under its limit" in words
