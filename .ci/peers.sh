@@ -12,6 +12,7 @@ missing() {
 mosquitto mosquitto everything over a real MQTT broker
 mosquitto_pub mosquitto-clients MQTT against an independent client
 coap-client-notls libcoap3-bin CoAP against an independent client
+tshark tshark what goes over the wire against independent dissectors
 node nodejs the device agents under MicroPython
 npm npm the device agents under MicroPython
 LIST
