@@ -78,15 +78,15 @@ class Supervisor:
             try:
                 await run()
                 reason = "ended by itself"
-            except OperatorError as err:
-                if self.starting:
-                    raise
-                reason = str(err)
-            except SmartemaError as err:
-                reason = str(err)
-            except Exception as err:
-                log.debug("%s", name, exc_info=True)
-                reason = f"{type(err).__name__}: {err}"
+            except Exception as failure:
+                err = _first(failure)
+                if isinstance(err, OperatorError) and self.starting:
+                    raise err from None
+                if isinstance(err, SmartemaError):
+                    reason = str(err)
+                else:
+                    log.debug("%s", name, exc_info=True)
+                    reason = f"{type(err).__name__}: {err}"
             if self._clock.monotonic() - began > HEALTHY_AFTER_S:
                 backoff.reset()
                 failed = False
@@ -95,3 +95,10 @@ class Supervisor:
             failed = True
             self.restarts[name] = self.restarts.get(name, 0) + 1
             await self._clock.sleep(wait_s)
+
+
+def _first(err: Exception) -> Exception:
+    """What went wrong in a part of several tasks."""
+    while isinstance(err, ExceptionGroup):
+        err = err.exceptions[0]
+    return err

@@ -66,6 +66,31 @@ async def test_an_operators_mistake_at_the_start_ends_the_daemon() -> None:
     assert caught.group_contains(OperatorError, match="already in use")
 
 
+async def test_a_mistake_in_a_part_of_several_tasks_is_said_as_itself(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+
+    async def task() -> None:
+        raise OperatorError("CoAP 127.0.0.1:5683: Address already in use")
+
+    async def part() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(task())
+
+    async def wait(supervisor: Supervisor) -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await _in_group(clock, lambda s: s.start("field emas", part), wait)
+    assert [str(err) for err in caught.value.exceptions] == ["CoAP 127.0.0.1:5683: Address already in use"]
+
+    async def later(supervisor: Supervisor) -> None:
+        supervisor.start("field emas", part)
+        await clock.advance(0)
+
+    await _in_group(clock, lambda s: None, later)
+    assert "field emas: CoAP 127.0.0.1:5683: Address already in use; again in" in caplog.text
+
+
 async def test_the_same_mistake_later_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     tries = []
