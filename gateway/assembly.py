@@ -9,18 +9,18 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
-from gateway.config.model import Config, EmaBelowConfig, UpstreamConfig
-from gateway.field.base import FieldAdapter
-from gateway.journal import Journal
 from gateway.record import slim
-from gateway.upstream.base import Upstream
 
 if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import Config, EmaBelowConfig, UpstreamConfig
     from gateway.engine import Engine
+    from gateway.field.base import FieldAdapter
     from gateway.field.broker import SiteBroker
+    from gateway.journal import Journal
     from gateway.transport.coap_shared import CoapHub
     from gateway.transport.mqtt import MqttSettings
+    from gateway.upstream.base import Upstream
     from hardware.gpio import Pins
 
 LINKS = ("mqtt", "coap", "gpio", "emas")

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gateway.assembly import Parts
 from gateway.clock import Clock, systemd_monotonic
-from gateway.config.model import Config, UpstreamConfig
 from gateway.engine import Engine
 from gateway.errors import OperatorError, SmartemaError
-from gateway.field.base import FieldAdapter
 from gateway.journal import Journal
 from gateway.journal.journal import CLOSE_S
 from gateway.notify import Notifier
@@ -25,6 +23,8 @@ from gateway.socket_server import SocketServer
 from gateway.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from gateway.config.model import Config, UpstreamConfig
+    from gateway.field.base import FieldAdapter
     from gateway.verbs import Verbs
     from hardware.gpio import Pins
 

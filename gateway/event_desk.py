@@ -8,14 +8,14 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.clock import Instant
 from gateway.limits import key_of
 from gateway.opting import by_price, unable
 from gateway.site.decision import Decision, Rule
-from gateway.site.event import DrEvent
 
 if TYPE_CHECKING:
+    from gateway.clock import Instant
     from gateway.engine import Engine
+    from gateway.site.event import DrEvent
 
 
 class EventDesk:

@@ -9,14 +9,17 @@ import logging
 import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from gateway.clock import Instant
-from gateway.config.model import ControlConfig
 from gateway.control.limit import limit_at, next_change
-from gateway.journal import Journal
 from gateway.site.decision import Limit
-from gateway.site.event import DrEvent, Grant, Loan
 from gateway.site.picture import Timeline
+
+if TYPE_CHECKING:
+    from gateway.clock import Instant
+    from gateway.config.model import ControlConfig
+    from gateway.journal import Journal
+    from gateway.site.event import DrEvent, Grant, Loan
 
 log = logging.getLogger("smartema.control")
 

@@ -10,11 +10,10 @@ import logging
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from gateway.config.model import NegotiationConfig
-from gateway.upstream.base import Notes
-
 if TYPE_CHECKING:
+    from gateway.config.model import NegotiationConfig
     from gateway.control.price import Prices, Stance
+    from gateway.upstream.base import Notes
 
 log = logging.getLogger("smartema.price")
 

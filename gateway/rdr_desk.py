@@ -18,10 +18,10 @@ from gateway.errors import TransientError
 from gateway.record import slim
 from gateway.site.decision import Action, Decision, Rule
 from gateway.site.event import Grant, RdrAnswer, RdrRequest, RdrResult, Reservation
-from gateway.upstream.base import Upstream
 
 if TYPE_CHECKING:
     from gateway.engine import Engine
+    from gateway.upstream.base import Upstream
 
 log = logging.getLogger("smartema.rdr")
 

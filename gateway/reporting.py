@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.config.model import ReportsConfig
-from gateway.site.picture import ResourceState
 from gateway.site.report import DeviceLine, DeviceNotice, NoticeKind, OutboxBody, SiteReport
 from gateway.site.resource import Kind
+
+if TYPE_CHECKING:
+    from gateway.config.model import ReportsConfig
+    from gateway.site.picture import ResourceState
 
 # A report of an EMA below that was under way for longer tells of the past, and ours tell of the present.
 HELD_UP_S = 5.0

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gateway.assembly import Parts, field_adapters, site_broker, upstream_part
-from gateway.config.model import Config, UpstreamConfig
-from gateway.field.base import FieldAdapter
-from gateway.supervisor import Supervisor
-from gateway.upstream.base import Upstream
 
 if TYPE_CHECKING:
+    from gateway.config.model import Config, UpstreamConfig
+    from gateway.field.base import FieldAdapter
     from gateway.field.broker import SiteBroker
+    from gateway.supervisor import Supervisor
+    from gateway.upstream.base import Upstream
 
 log = logging.getLogger("smartema")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.record import slim
 
@@ -18,8 +18,10 @@ import aiocoap
 
 from device_agents import protocol as wire
 from gateway.field.device_wire import rdr_answer_of
-from gateway.field.presence import Presence
 from gateway.transport.coap_site import Put
+
+if TYPE_CHECKING:
+    from gateway.field.presence import Presence
 
 JSON = 50
 LAB_PORT = 5683

@@ -11,18 +11,21 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from device_agents import protocol as wire
-from gateway.clock import Clock
-from gateway.config.model import ControlConfig, DeviceConfig
 from gateway.errors import TransientError
-from gateway.field.base import SiteInputs
 from gateway.field.device_wire import LabState, rdr_answer_of, setpoint_of
 from gateway.field.leases import Leases, turns_of
 from gateway.field.presence import MOST_STRANGERS, Entry, Presence
-from gateway.site.command import Command
-from gateway.site.event import RdrAnswer
 from gateway.transport.mqtt import MqttLink, MqttSettings
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import ControlConfig, DeviceConfig
+    from gateway.field.base import SiteInputs
+    from gateway.site.command import Command
+    from gateway.site.event import RdrAnswer
 
 SUBSCRIPTIONS = (
     (wire.TOPIC_CONNECTED, 1),

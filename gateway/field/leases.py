@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
-from gateway.field.presence import Entry, Presence
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.field.presence import Entry, Presence
 
 # Rounds of `ack` in a third of the lease: two hundred at once would hold up a command that is due.
 SPREAD = 10

@@ -8,17 +8,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from device_agents import protocol as wire
-from gateway.clock import Clock
-from gateway.config.model import ControlConfig, DeviceConfig
-from gateway.field.base import FieldAdapter, SiteInputs
 from gateway.field.describe import describe
 from gateway.field.device_wire import LabState, reading_of
 from gateway.field.once import Once
 from gateway.record import slim
 from gateway.site.event import RdrAnswer, RdrResult
-from gateway.site.resource import Reading, Resource
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import ControlConfig, DeviceConfig
+    from gateway.field.base import FieldAdapter, SiteInputs
+    from gateway.site.resource import Reading, Resource
 
 # Devices that no [[device]] names, where such may come and nobody says otherwise (`most_guests`).
 MOST_STRANGERS = 256

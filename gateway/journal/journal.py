@@ -10,13 +10,11 @@ import asyncio
 import logging
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
-from gateway.config.model import JournalConfig
 from gateway.journal.essential import Essential, Statement
 from gateway.journal.numbers import PUT, Numbers, boot_of, first_seq_of, number_of
 from gateway.journal.opening import open_essential, open_outbox
-from gateway.journal.outbox import Outbox
 from gateway.journal.state import State
 from gateway.journal.store import (
     Connection,
@@ -25,8 +23,13 @@ from gateway.journal.store import (
     transaction,
 )
 from gateway.journal.writer import Waiters, Writer
-from gateway.site.report import OutboxBody, Record
-from gateway.upstream.base import OutboxReader
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import JournalConfig
+    from gateway.journal.outbox import Outbox
+    from gateway.site.report import OutboxBody, Record
+    from gateway.upstream.base import OutboxReader
 
 log = logging.getLogger(__name__)
 

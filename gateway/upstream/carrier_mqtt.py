@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.clock import Clock
-from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import ClientOutput
 from gateway.transport.mqtt import MqttLink, MqttSettings
 from gateway.upstream.carrier import Hooks, UpperClient
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.links.mir2017 import messages as wire
+    from gateway.links.mir2017.client import ClientOutput
 
 GOODBYE_S = 0.9
 

@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.clock import Clock
-from gateway.config.model import EmaConfig, UpstreamConfig
 from gateway.errors import OperatorError
 from gateway.links.mir2017 import messages as wire
 from gateway.record import slim
 from gateway.upstream.carrier import Carrier, Hooks, UpperClient
 
 if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import EmaConfig, UpstreamConfig
     from gateway.links.emap1b.client import Client as Emap1bClient
     from gateway.transport.coap_shared import CoapHub
     from gateway.upstream.carrier_coap import CoapClient, Served

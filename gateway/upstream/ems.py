@@ -15,13 +15,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
-from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
 from gateway.errors import SmartemaError, TransientError
 from gateway.links.mir2017 import client_happenings as link
 from gateway.links.mir2017 import messages as wire
 from gateway.transport.backoff import Backoff
-from gateway.upstream.base import Notes, OutboxReader, UpperInputs
 from gateway.upstream.carrier import Hooks
 from gateway.upstream.carriers import Ways, carrier_of
 from gateway.upstream.ems_deadlines import Deadlines
@@ -33,7 +30,10 @@ from gateway.upstream.ems_rdr import RdrQuestions
 from gateway.upstream.ems_reports import DEVICES, REPORTS, ReportDesk
 
 if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import EmaConfig, ReportsConfig, UpstreamConfig
     from gateway.control.negotiation.messages import FromMember
+    from gateway.upstream.base import Notes, OutboxReader, UpperInputs
 
 GOODBYE_S = 0.9
 # An EMS answers the set-up within milliseconds.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
-from gateway.upstream.base import Notes
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.upstream.base import Notes
 
 LONGEST = 300
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import ClientOutput
 from gateway.record import slim
 from gateway.transport.backoff import Backoff
-from gateway.upstream.base import UpperInputs
-from gateway.upstream.carrier import UpperClient
-from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_translate import dr_event
+
+if TYPE_CHECKING:
+    from gateway.links.mir2017 import messages as wire
+    from gateway.links.mir2017.client import ClientOutput
+    from gateway.upstream.base import UpperInputs
+    from gateway.upstream.carrier import UpperClient
+    from gateway.upstream.ems_deadlines import Deadlines
 
 FIRST_S = 5.0
 MOST_S = 60.0

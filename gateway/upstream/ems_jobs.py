@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from gateway.errors import TransientError
 from gateway.field.once import Once
 from gateway.links.mir2017.client import DeviceControl, Dimming, EventReceived
 from gateway.site.command import Source
 from gateway.site.resource import Setting
-from gateway.upstream.base import UpperInputs
-from gateway.upstream.ems_events import EventDesk
+
+if TYPE_CHECKING:
+    from gateway.upstream.base import UpperInputs
+    from gateway.upstream.ems_events import EventDesk
 
 # More that wait than this is a flood.
 MOST_JOBS = 1000

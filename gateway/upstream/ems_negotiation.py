@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from gateway.links.mir2017 import client_happenings as link
-from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import ClientOutput
-from gateway.upstream.base import UpperInputs
-
 if TYPE_CHECKING:
     from gateway.control.negotiation.messages import FromMember
+    from gateway.links.mir2017 import client_happenings as link
+    from gateway.links.mir2017 import messages as wire
+    from gateway.links.mir2017.client import ClientOutput
+    from gateway.upstream.base import UpperInputs
 
 
 class Negotiations:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gateway.links.mir2017.messages import split_request_id
 from gateway.record import slim
 from gateway.site.report import DeviceNotice, NoticeKind, Record, SiteReport
-from gateway.upstream.base import OutboxReader
+
+if TYPE_CHECKING:
+    from gateway.upstream.base import OutboxReader
 
 # Notices that wait for their answer at once; those of a large site that starts go together. They have room of their
 # own: an EMS that answers none of them gets its reports.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
 from gateway.errors import TransientError
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import ClientOutput
-from gateway.upstream.carrier import UpperClient
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.links.mir2017.client import ClientOutput
+    from gateway.upstream.carrier import UpperClient
 
 # A device whose question was not answered in time is not asked for again for so long: the late answer would be taken
 # for that of the next question.

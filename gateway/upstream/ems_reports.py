@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
-from gateway.config.model import EmaConfig
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.client import ClientOutput
 from gateway.site.report import DeviceNotice, NoticeKind, Record, SiteReport
 from gateway.transport.backoff import Backoff
-from gateway.upstream.base import OutboxReader
-from gateway.upstream.carrier import UpperClient
-from gateway.upstream.ems_deadlines import Deadlines
 from gateway.upstream.ems_outbox import Lane, Window
 from gateway.upstream.ems_translate import device_text, margin_of, update_report
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.config.model import EmaConfig
+    from gateway.links.mir2017.client import ClientOutput
+    from gateway.upstream.base import OutboxReader
+    from gateway.upstream.carrier import UpperClient
+    from gateway.upstream.ems_deadlines import Deadlines
 
 # Reports under way at once: hides the EMS's commit behind the next reports, and is soon sent again.
 WINDOW = 16
