@@ -47,22 +47,22 @@ class UdpPort:
     async def open(self) -> None:
         """Raise ``OperatorError`` when the port is taken or the address is not ours."""
         host, port = self._where
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
         try:
-            self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: _Protocol(self),
-                local_addr=(for_resolver(host), port),  # type: ignore[arg-type]
-                family=family,
-            )
+            sock.bind((for_resolver(host), port))
         except OSError as err:
+            sock.close()
             raise OperatorError(f"UDP {host}:{port}: {err.strerror or err}; choose another address or port") from err
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: _Protocol(self), sock=sock)
 
     def send(self, body: bytes, to: Address) -> bool:
         """Did it leave. Never blocks."""
         if self._transport is None or self._transport.get_write_buffer_size() > MOST_BUFFERED:
             return False
         self._error = None
-        self._transport.sendto(body, to)
+        self._transport.sendto(body, (for_resolver(to[0]), to[1]))
         if self._error is not None:
             self._log.debug("UDP %s:%d: %s", *to, self._error)
         return self._error is None

@@ -48,7 +48,8 @@ class UdpCarrier:
 
     @property
     def address(self) -> str:
-        return f"{self._config.host}:{self._config.port_used}"
+        host = self._config.host
+        return f"[{host}]:{self._config.port_used}" if ":" in host else f"{host}:{self._config.port_used}"
 
     @property
     def up(self) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gateway.clock import SystemClock
 from gateway.errors import OperatorError
 from gateway.links.mir2017.udp.ends import VtnEnd
 from gateway.site.report import NoticeKind
+from gateway.transport.coap import has_ipv6
 from headend.ems import views
 from headend.ems.status import status
 from headend.ems.udp import AGAIN_S, parse_emas
@@ -254,6 +257,43 @@ async def test_strangers_are_not_heard(tmp_path: Path) -> None:
         assert list(pair.ems.service.book.emas) == ["gw/3"]
     finally:
         await pair.close()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+async def test_over_ipv6(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, udp=True)
+    pair.settings = replace(pair.settings, udp=f"[::1]:{pair.port}")
+    pair.ems = pair._ems()
+    await pair.start_ems()
+    try:
+        upstream, site, outbox = pair.ema(1, host="::1", bind="::1", local_port=0)
+        outbox.append(site_report(700))
+        await until(up(upstream))
+        assert upstream.status()["address"] == f"[::1]:{pair.port}"
+        await until(lambda: "gw/1" in pair.ems.service.book.emas)
+        await pair.event()
+        await until(lambda: site.events)
+    finally:
+        await pair.close()
+
+
+async def test_what_cannot_leave_stays_in_the_outbox(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "test")
+    upstream, _, outbox = pair.ema(1, host="255.255.255.255")  # the kernel refuses to send there
+    await until(up(upstream))
+    outbox.append(site_report(700))
+    upstream.wake()
+    await until(lambda: "UDP 255.255.255.255" in caplog.text, what="it was tried")
+    assert (outbox.waiting(), upstream.status()["unacknowledged"]) == (1, 0)
+
+
+async def test_a_port_that_is_taken_is_named(pair: Pair) -> None:
+    upstream, _, _ = pair.ema(1, bind="127.0.0.1")
+    with pytest.raises(BaseException) as info:
+        await pair.tasks.pop(upstream)
+    errors = info.value.exceptions if isinstance(info.value, BaseExceptionGroup) else (info.value,)
+    assert isinstance(errors[0], OperatorError)
+    assert f"UDP 127.0.0.1:{pair.port}: Address already in use" in str(errors[0])
 
 
 async def test_an_ema_hears_only_its_ems(pair: Pair) -> None:
