@@ -98,7 +98,7 @@ class Scene:
 @dataclass(frozen=True, slots=True)
 class Times:
     """What the machine and its links need of the machine's time, in seconds of a clock that runs ``speed`` times as
-    fast."""
+    fast. ``slack_s``: what proxies add; 0: there are none."""
 
     speed: float
     slack_s: float
@@ -110,6 +110,10 @@ class Times:
     @property
     def ems_answer_s(self) -> float:
         return max(2.0, (OWN_S + 3 * self.slack_s) * self.speed)
+
+    @property
+    def restore_delay_s(self) -> float:
+        return 10.0 if self.slack_s else 30.0
 
     @property
     def stale_after_s(self) -> float:
@@ -129,7 +133,7 @@ def configuration(directory: Path, times: Times, ems: Address, broker: int, coap
             ems_answer_s=times.ems_answer_s,
             stale_after_s=times.stale_after_s,
             lease_s=times.lease_s,
-            restore_delay_s=30.0,
+            restore_delay_s=times.restore_delay_s,
             min_on_relay_s=0.0,
         ),
         reports=ReportsConfig(period_s=10.0),

@@ -22,6 +22,8 @@ EMA = "gw/1"
 # Seconds of the machine's clock that a step may take, and between two looks.
 PATIENCE_S = 60.0
 LOOK_S = 0.002
+# A command after a grant is sent twice within this; when both are lost, the device waits for the event's end.
+BACK_S = 10.0
 # Far beyond the end of a row, by the site's clock.
 EVENT_S = 6 * 3600.0
 # Up to where the EMS grants what devices ask back.
@@ -39,6 +41,7 @@ class Row:
 
     ``event_ms``: made at the EMS → its answer there, or the EMA's taking it in where the protocol has no answer.
     ``latency_ms``: made at the EMS → first command at a device.
+    ``rdr``: device, mw, result, why, and after a grant whether it came ``back``.
     ``applied``: how often the EMA took the event in and its cancellation.
     """
 
@@ -238,7 +241,12 @@ class Tour:
         }
         if row.rdr["result"] == "granted":
             back_w = min(powers[number], scene.twins[number].power_w + entry.watts) - SAME_W
-            await self._until(lambda: scene.twins[number].power_w >= back_w, f"{name} was granted, and has it not")
+            try:
+                await self._until(lambda: scene.twins[number].power_w >= back_w, "", BACK_S)
+            except Late:
+                row.rdr["back"] = False
+            else:
+                row.rdr["back"] = True
 
     def _press(self, number: int) -> bool:
         try:
@@ -246,15 +254,17 @@ class Tour:
         except WireError:
             return False
 
-    async def _until(self, condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
+    async def _until(
+        self, condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = PATIENCE_S
+    ) -> None:
         """Raise ``Late`` that says what did not come."""
-        end = time.perf_counter() + PATIENCE_S
+        end = time.perf_counter() + seconds
         while not condition():
             for task in self._scene.tasks:
                 if task.done():
                     task.result()
             if time.perf_counter() > end:
-                raise Late(f"{what() if callable(what) else what} within {PATIENCE_S:.0f} s")
+                raise Late(f"{what() if callable(what) else what} within {seconds:.0f} s")
             await asyncio.sleep(LOOK_S)
 
 

@@ -91,7 +91,8 @@ def test_the_tour_goes_through_every_mode(runs: dict[str, dict[str, Any]]) -> No
     mqtt = {("mqtt", profile, mode) for profile in ("mir2017", "emap1b") for mode in (1, 2, 3, 4)}
     coap = {("coap", profile, mode) for profile in ("mir2017", "emap1b") for mode in (0, 1, 2)}
     assert modes >= mqtt | coap
-    assert all(row["rdr"]["result"] == "granted" for row in rows if row["protocol"] in ("mqtt", "coap"))
+    asked = [row["rdr"] for row in rows if row["protocol"] in ("mqtt", "coap")]
+    assert all(rdr["result"] == "granted" and rdr["back"] for rdr in asked), asked
 
 
 def test_good_links_lose_nothing_and_bad_ones_do(runs: dict[str, dict[str, Any]]) -> None:
