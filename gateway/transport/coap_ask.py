@@ -11,6 +11,8 @@ from gateway.transport.coap import Deadline  # isort: skip
 import aiocoap
 import aiocoap.error
 from aiocoap import interfaces
+from aiocoap.pipe import Pipe
+from aiocoap.protocol import Request
 
 from gateway.errors import TransientError
 
@@ -115,9 +117,24 @@ async def ask(
         message.opt.uri_path = tuple(path.split("/"))
     try:
         async with asyncio.timeout(seconds):
-            return await context.request(message, handle_blockwise=len(payload) > LARGEST_DATAGRAM).response
+            return await _request(context, message, not isinstance(to, str)).response
     except (aiocoap.error.Error, OSError, TimeoutError) as err:
-        raise TransientError(f"CoAP {to}: PUT /{path}: {reason(err, seconds)}") from err
+        peer = to if isinstance(to, str) else to.hostinfo
+        raise TransientError(f"CoAP {peer}: PUT /{path}: {reason(err, seconds)}") from err
+
+
+def _request(context: aiocoap.Context, message: aiocoap.Message, known: bool) -> Any:
+    """``context.request``; one datagram to an address that is known leaves at once, not two turns of the loop later."""
+    blocks = len(message.payload) > LARGEST_DATAGRAM
+    if blocks or not known or len(context.request_interfaces) != 1:
+        return context.request(message, handle_blockwise=blocks)
+    pipe = Pipe(message, context.log)
+    request = Request(pipe, context.loop, context.log)
+    try:
+        context.request_interfaces[0].request(pipe)
+    except Exception as err:
+        pipe.add_exception(err)
+    return request
 
 
 def reason(err: Exception, seconds: float) -> str:

@@ -98,6 +98,8 @@ class CoapCarrier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._observing: asyncio.Task[None] | None = None
         self._missing = False
+        # Where the last answer came from: a name, and even a number, costs a thread to look up.
+        self._remote: Any = None
         self._renew = asyncio.Event()
         # Blocks of two messages for one resource would be put together as one (RFC 7959, 2.5): one at a time.
         self._blocks = asyncio.Lock()
@@ -137,6 +139,7 @@ class CoapCarrier:
         finally:
             self.opened.clear()
             lease, self._lease = self._lease, None
+            self._remote = None
             for task in list(self._tasks):
                 task.cancel()
             self._hooks.down()
@@ -176,7 +179,14 @@ class CoapCarrier:
     async def _ask(self, lease: Lease, send: wire.Send) -> Any:
         how = self._config.confirmable, self._served.content_format
         async with self._blocks if len(send.body) > LARGEST_DATAGRAM else contextlib.nullcontext():
-            return await ask(lease.context, self.address, send.topic, send.body, ANSWER_S, *how)
+            to = self._remote or self.address
+            try:
+                answer = await ask(lease.context, to, send.topic, send.body, ANSWER_S, *how)
+            except TransientError:
+                self._remote = None
+                raise
+            self._remote = answer.remote
+            return answer
 
     async def _post(self, send: wire.Send) -> None:
         assert self._lease is not None
