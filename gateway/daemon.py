@@ -202,6 +202,11 @@ class Daemon:
             chosen = [c for c in self.config.upstream if name is None or c.name == name]
             if not chosen:
                 raise OperatorError(f"upstream: no upstream {name or 'is configured'}")
+            for wrong in (c for c in chosen if mode not in c.modes):
+                known = ", ".join(map(str, wrong.modes))
+                raise OperatorError(
+                    f"mode: {mode} is no mode of {wrong.name} ({wrong.protocol}); choose one of {known}"
+                )
             upstreams = tuple(replace(c, mode=mode) if c in chosen else c for c in self.config.upstream)
             await self._apply(replace(self.config, upstream=upstreams))
         return f"DR mode {mode} for {', '.join(c.name for c in chosen)}"

@@ -175,7 +175,7 @@ class Verbs:
         return self._engine.operator.all(on, Source.MENU)
 
     async def do_mode(self, request: dict[str, Any]) -> str:
-        return await self._daemon.set_mode(request.get("upstream"), _integer(request, "mode", 1, 4))
+        return await self._daemon.set_mode(request.get("upstream"), _integer(request, "mode", 0, 4))
 
     async def do_rdr(self, request: dict[str, Any]) -> dict[str, Any]:
         """A device's RDR, as its own button would send it."""

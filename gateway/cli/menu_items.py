@@ -21,6 +21,7 @@ from gateway.errors import OperatorError, SmartemaError
 
 Daemon = Callable[[dict[str, Any]], Any]
 MODES = "1. EMS PUSH 2. EMS POLL, 3 EMA POLL, 4. EMA PUSH"
+COAP_MODES = "CoAP EMS PUSH: 0 / PULL :1 / OBS :2 / X :3"
 TYPES = ("led", "pv", "ess", "ev")
 LINKS = ("mqtt", "coap")
 
@@ -90,9 +91,9 @@ def _said(result: Any) -> Done:
 
 def _mode(daemon: Daemon, values: list[str]) -> Done:
     _no_more(values, 2)
-    mode = _whole(values, 0, "DR mode", f"MQTT DR MODE {MODES}:")
-    if mode not in (1, 2, 3, 4):
-        raise OperatorError(f"DR mode: {mode} is not known; {MODES}")
+    mode = _whole(values, 0, "DR mode", f"MQTT DR MODE {MODES}; {COAP_MODES}:")
+    if mode > 4:
+        raise OperatorError(f"DR mode: {mode} is not known; {MODES}; {COAP_MODES}")
     body: dict[str, Any] = {"do": "mode", "mode": mode}
     if len(values) > 1:
         body["upstream"] = values[1]
@@ -108,6 +109,13 @@ def _rdr(daemon: Daemon, values: list[str]) -> Done:
     if len(values) > 2:
         body["for_s"] = _whole(values, 2, "seconds", "For how many seconds?")
     return _rdr_done(f"RDR of device {body['number']}", daemon(body))
+
+
+def _coap_rdr(daemon: Daemon, values: list[str]) -> Done:
+    """The same RDR, where an EMS over CoAP would answer it."""
+    if not any(upstream["protocol"] == "coap" for upstream in daemon({"do": "status"})["upstreams"]):
+        raise SmartemaError("there is no EMS over CoAP; use 1")
+    return _rdr(daemon, values)
 
 
 def _gateway_rdr(daemon: Daemon, values: list[str]) -> Done:
@@ -246,9 +254,9 @@ def _later(part: str) -> Callable[[Daemon, list[str]], Done]:
 
 
 ITEMS: dict[str, Item] = {
-    "0": Item("MODE [UPSTREAM]", f"DR mode: {MODES}", _mode),
+    "0": Item("MODE [UPSTREAM]", f"DR mode: {MODES}; {COAP_MODES}", _mode),
     "1": Item("DEVICE [WATTS [SECONDS]]", "MQTT RDR: ask a device's power back", _rdr),
-    "2": Item("", "CoAP RDR (later)", _later("an RDR over CoAP to the EMS")),
+    "2": Item("DEVICE [WATTS [SECONDS]]", "CoAP RDR: the same, with an EMS over CoAP", _coap_rdr),
     "6": Item("DEVICE on|off|up|down|0..9", "CoAP LED on/off/dimming", _lamp(("coap",), "10")),
     "7": Item("DEVICE TYPE mqtt|coap [PRIORITY [IP [PORT]]]", "device connect", _connect),
     "10": Item("DEVICE on|off|up|down|0..9", "MQTT LED (and GPIO) on/off/dimming", _lamp(("mqtt", "gpio"), "6")),

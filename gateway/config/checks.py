@@ -94,13 +94,10 @@ def _upstream(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
         notes.doubtful((*at, "port"), "1883 is usually without TLS; 8883 is usual with tls = true")
 
 
-MODES = {"mqtt": (1, 2, 3, 4), "coap": (0, 1, 2, 3), "udp": (1, 4)}
-
-
 def _upstream_protocol(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
     """What only some of the protocols know."""
     protocol = upstream.protocol
-    modes = MODES[protocol]
+    modes = upstream.modes
     if upstream.mode not in modes and not notes.bad((*at, "mode")):
         text = f"{upstream.mode} is no mode over {protocol}; choose one of {', '.join(map(str, modes))}"
         notes.wrong((*at, "mode"), text, (*at, "protocol"))

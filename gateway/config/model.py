@@ -146,6 +146,11 @@ class UpstreamConfig:
         return self.port or {"coap": 5683, "udp": 9090}.get(self.protocol, 8883 if self.tls else 1883)
 
     @property
+    def modes(self) -> tuple[int, ...]:
+        """The DR modes that its protocol knows."""
+        return {"mqtt": (1, 2, 3, 4), "coap": (0, 1, 2, 3)}.get(self.protocol, (1, 4))
+
+    @property
     def pulls(self) -> bool:
         """Do events and reports wait for our polls."""
         return self.mode in {"coap": (1,), "mqtt": (2, 3)}.get(self.protocol, ())

@@ -173,6 +173,8 @@ async def test_mode_none_and_both_protocols_at_one_ems(tmp_path: Path, mosquitto
         assert [x["protocol"] for x in shown] == ["coap", "mqtt"]
         await commands_from_above(ems, above)
 
+        with pytest.raises(AssertionError, match=r"4 is no mode of ems \(coap\); choose one of 0, 1, 2, 3"):
+            await first.ask("mode", mode=4)
         event = await told(ems, 250, targets="all")
         await ems.answered(event, 0, "gw/2")
         await until(lambda: below.watts <= 250, 20, "shed")

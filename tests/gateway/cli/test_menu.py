@@ -23,6 +23,7 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
 ONE_SHOT = [
     # menu …, the request it makes
     ("0 2", {"do": "mode", "mode": 2}),
+    ("0 0", {"do": "mode", "mode": 0}),
     ("0 4 ems", {"do": "mode", "mode": 4, "upstream": "ems"}),
     ("6 5 off", {"do": "device", "number": 5, "on": False}),
     ("7 9 led mqtt", {"do": "connect", "number": 9, "type": "led", "link": "mqtt", "priority": 0}),
@@ -88,7 +89,12 @@ WRONG = [
     ("10 four on", 2, "device number: 'four' is not a whole number"),
     ("10 4 loud", 2, "'loud' is not known; say on, off, up, down, or a dimming level 0 to 9"),
     ("10 4 on now", 2, "'now' is one value too many"),
-    ("0 5", 2, "DR mode: 5 is not known; 1. EMS PUSH 2. EMS POLL, 3 EMA POLL, 4. EMA PUSH"),
+    (
+        "0 5",
+        2,
+        "DR mode: 5 is not known; 1. EMS PUSH 2. EMS POLL, 3 EMA POLL, 4. EMA PUSH; "
+        "CoAP EMS PUSH: 0 / PULL :1 / OBS :2 / X :3",
+    ),
     ("1 4 none", 2, "watts: 'none' is not a number above 0"),
     ("7 9 lamp mqtt", 2, "type: 'lamp' is not known; choose led, pv, ess, ev"),
     (
@@ -99,7 +105,7 @@ WRONG = [
     ("10 5 on", 1, "ess-5 is a device on coap; use 6"),
     ("6 4 on", 1, "lamp-4 is a device on mqtt; use 10"),
     ("10 77 on", 1, "there is no device 77; there are 4 (lamp-4), 5 (ess-5)"),
-    ("2", 1, "an RDR over CoAP to the EMS is not in this release; it comes with a later one"),
+    ("2 4", 1, "there is no EMS over CoAP; use 1"),
     ("30", 1, "OpenFMB is not in this release; it comes with a later one"),
     ("90 lots", 2, "watts: 'lots' is not a number above 0"),
     ("10 4 on --count 5", 2, "--count goes with 100 and 101: smartema menu 100 --count 50"),
@@ -183,7 +189,7 @@ def test_interactive_asks_for_what_is_missing_and_goes_on(daemon: FakeDaemon) ->
     assert done.stderr == ""
     assert done.stdout.count("Current Total Sum: 612 W") == 6
     assert "the menu has no number '5'" in done.stdout
-    assert "an RDR over CoAP to the EMS is not in this release" in done.stdout
+    assert "there is no EMS over CoAP; use 1" in done.stdout
     assert "nothing given: back to the menu" in done.stdout
     assert daemon.commands() == [
         {"do": "device", "number": 4, "on": False},
@@ -283,3 +289,11 @@ def test_no_permission(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(OperatorError, match="permission denied; join the group that owns it, or use sudo"):
         request(str(daemon.path), {"do": "status"})
+
+
+def test_an_rdr_with_an_ems_over_coap(daemon: FakeDaemon) -> None:
+    daemon.answers["status"] = {**STATUS, "upstreams": [{"name": "ems", "protocol": "coap"}]}
+    daemon.answers["rdr"] = {"result": "granted", "why": "the EMS grants it"}
+    done = smartema("menu", "2", "4", "60", "--socket", daemon.path)
+    assert (done.returncode, done.stdout) == (0, "RDR of device 4 granted: the EMS grants it\n")
+    assert daemon.commands() == [{"do": "rdr", "number": 4, "watts": 60.0}]
