@@ -110,9 +110,14 @@ class RdrDesk:
         engine = self._engine
         try:
             granted, why = await self._granted(above, request) if above is not None else (False, "nobody above to ask")
-            if granted:
+            state = engine.states.get(request.number)
+            left = state is None or (not state.present and state.reading is None)
+            if granted and left:
+                granted, why = False, f"{why}, but {request.resource} is gone"
+                engine.book.give_back(request.resource, request.watts, "it went before the answer came")
+            elif granted:
                 self._give(request, grant_action(engine.site(), request, engine.clock.now(), engine.rules()))
-            elif engine.loans is not None and engine.config.negotiation.enabled:
+            elif engine.loans is not None and engine.config.negotiation.enabled and not left:
                 granted, lent = await engine.loans.borrow(
                     request.watts, request.for_s, request.resource, lambda: self._give_lent(request)
                 )

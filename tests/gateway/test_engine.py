@@ -324,3 +324,21 @@ async def test_an_rdr_without_watts_of_a_device_that_never_said_what_it_draws(ma
     verbs = Verbs(SimpleNamespace(engine=site.engine))
     with pytest.raises(OperatorError, match=r"write `smartema menu 1 1 WATTS`"):
         await verbs.do_rdr({"number": 1})
+
+
+async def test_a_grant_for_a_device_that_went_while_it_was_asked_for_lifts_no_limit(make) -> None:
+    site = make(60.0, 60.0, threshold_w=70.0)
+    above = FakeUpstream(None)
+    site.engine.upstreams.append(above)
+    await site.turn(2)
+    held = next(number for number, lamp in site.field.lamps.items() if not lamp.on)
+    said: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
+    above.ask_rdr = lambda number, watts, for_s: said
+    assert site.engine.asked_back(held, 60.0, 600.0).result is RdrResult.PENDING
+    await site.turn(0)
+    site.engine.gone(held, "it said good-bye")
+    said.set_result((True, "OK"))
+    await until(lambda: site.engine.rdr.log, what="it is settled")
+    assert site.engine.rdr.log[-1].result is RdrResult.DENIED
+    assert site.engine.limit(site.clock.now()).import_w == 70
+    assert site.journal.grants() == []
