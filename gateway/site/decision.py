@@ -51,8 +51,12 @@ class Limit:
     def __str__(self) -> str:
         if self.import_w is None:
             return "no limit"
-        named = ", ".join(t.source for t in self.terms if t.source)
-        return f"{self.import_w:.0f} W" + (f" ({named})" if named else "")
+        named = [term for term in self.terms if term.source]
+        if len(named) < 2:
+            return f"{self.import_w:.0f} W" + (f" ({named[0].source})" if named else "")
+        first, *more = named
+        added = "".join(f", {term.source} {term.watts:+.0f} W" for term in more)
+        return f"{self.import_w:.0f} W ({first.source} {first.watts:.0f} W{added})"
 
 
 @slim(frozen=True, slots=True)

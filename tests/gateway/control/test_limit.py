@@ -35,15 +35,23 @@ def grant(watts: float, until: float = 50) -> Grant:
         (Timeline(events=(event(17, 800, end=0),)), "no limit", None),  # its end is not part of it
         (Timeline(events=(event(17, 800), event(17, 900, modification=2))), "900 W (event 17)", 100),
         (Timeline(events=(event(17, 800), event(17, 900, end=-10, modification=2))), "no limit", None),  # cancelled
-        (Timeline(threshold_w=1000, grants=(grant(60),)), "1060 W (threshold, granted lamp-1)", 50),
+        (Timeline(threshold_w=1000, grants=(grant(60),)), "1060 W (threshold 1000 W, granted lamp-1 +60 W)", 50),
         (Timeline(threshold_w=1000, grants=(grant(60, -1),)), "1000 W (threshold)", None),
         (Timeline(threshold_w=1000, hard_w=1020, grants=(grant(60),)), "1020 W (hard)", 50),  # nothing lifts hard
         (Timeline(hard_w=1020, grants=(grant(60),)), "1020 W (hard)", 50),
-        (Timeline(threshold_w=1000, loans=(Loan(1, "gw/2", -200, WALL + 9),)), "800 W (threshold, lent to gw/2)", 9),
-        (Timeline(threshold_w=100, loans=(Loan(1, "gw/2", -200, WALL + 9),)), "0 W (threshold, lent to gw/2)", 9),
+        (
+            Timeline(threshold_w=1000, loans=(Loan(1, "gw/2", -200, WALL + 9),)),
+            "800 W (threshold 1000 W, lent to gw/2 -200 W)",
+            9,
+        ),
+        (
+            Timeline(threshold_w=100, loans=(Loan(1, "gw/2", -200, WALL + 9),)),
+            "0 W (threshold 100 W, lent to gw/2 -200 W)",
+            9,
+        ),
         (
             Timeline(threshold_w=100, loans=(Loan(1, "gw/2", 50, WALL + 9), Loan(2, "gw/3", 50, WALL - 1))),
-            "150 W (threshold, borrowed from gw/2)",
+            "150 W (threshold 100 W, borrowed from gw/2 +50 W)",
             9,
         ),
     ],
@@ -73,7 +81,7 @@ def test_what_is_lent_binds_without_a_clock_too_and_what_is_borrowed_does_not_co
     early = Instant(5.0, 100.0, trusted=False)
     loans = (Loan(1, "gw/2", -200, 3600.0), Loan(2, "gw/3", 500, 3600.0))
     limit = limit_at(Timeline(threshold_w=1000, last_threshold_w=700, loans=loans), early)
-    assert str(limit) == "500 W (last threshold, clock not trusted, lent to gw/2)"
+    assert str(limit) == "500 W (last threshold, clock not trusted 700 W, lent to gw/2 -200 W)"
 
 
 def test_export_has_its_own_events() -> None:
