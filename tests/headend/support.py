@@ -30,7 +30,7 @@ class FakeHead:
         self.up = True
         self.controls_devices = self.answers = self.negotiates = self.prices = True
         self.said: list[tuple[str, object]] = []  # of loans
-        self.prices: list[tuple[str, object]] = []
+        self.told_prices: list[tuple[str, object]] = []
         self.sent: list[str] = []
         self.opts: list[str] = []  # answers to opts
         self.ids: list[int] = []  # of events, as they are told first
@@ -80,7 +80,7 @@ class FakeHead:
         self.said.append((ema, message))
 
     def tell_prices(self, ema: str, budgets: object) -> None:
-        self.prices.append((ema, budgets))
+        self.told_prices.append((ema, budgets))
 
     def control(self, ema: str, number: int, on: bool) -> None:
         self.sent.append(f"control {ema} {number} {'on' if on else 'off'}")

@@ -96,7 +96,7 @@ async def test_prices_are_set_told_and_kept(api: Api) -> None:  # noqa: F811
     bench.service.book.emas["gw/1"].power_w, bench.service.book.emas["gw/1"].threshold_w = 300.0, 500.0
     answer = await client.put("/prices", json={"initial": 1000, "incentive": 260})
     assert answer.json() == {"initial": 1000, "incentive": 260, "negotiation": None}
-    told = [budgets for ema, budgets in bench.head.prices if ema == "gw/1"]
+    told = [budgets for ema, budgets in bench.head.told_prices if ema == "gw/1"]
     assert told == [(Budget("Initial", 1000, "KW", 300, 500), Budget("Incentive", 260, "KW", 300, 500))]
     assert told[0][0].capacity_w == 200
     await client.put("/prices", json={"negotiation": 250, "incentive": None})

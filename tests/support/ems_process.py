@@ -39,7 +39,13 @@ class EmsChild:
         self._log = directory / "log"
         self._trust = trust
         self._words = (
-            *("--broker", f"127.0.0.1:{broker}" if broker is not None else "none", "--http", f"127.0.0.1:{self.http}", "--no-tty"),
+            *(
+                "--broker",
+                f"127.0.0.1:{broker}" if broker is not None else "none",
+                "--http",
+                f"127.0.0.1:{self.http}",
+                "--no-tty",
+            ),
             *("--state-dir", str(self.state), "--zone", "UTC", *options),
         )
         self._client: httpx.AsyncClient | None = None

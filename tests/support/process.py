@@ -370,6 +370,8 @@ def tool(name: str) -> str:
 
     found = shutil.which(name)
     if found is None:
-        package = {"coap-client-notls": "libcoap3-bin", "tshark": "tshark", "dumpcap": "tshark"}.get(name, "mosquitto-clients")
+        package = {"coap-client-notls": "libcoap3-bin", "tshark": "tshark", "dumpcap": "tshark"}.get(
+            name, "mosquitto-clients"
+        )
         pytest.skip(f"{name} is not installed: apt install {package}")
     return found
