@@ -96,15 +96,23 @@ class LimitBook:
         return self.opted_in.get(key_of(event))
 
     def is_full(self, event: DrEvent) -> bool:
-        """No further event can be kept."""
-        return key_of(event) not in self.events and len(self.events) >= MOST_EVENTS
+        """No further event can be kept: as many as may be run or come."""
+        full = key_of(event) not in self.events and len(self.events) >= MOST_EVENTS
+        return full and not any(map(self._is_over, self.events.values()))
 
     def put(self, event: DrEvent) -> None:
         """It binds from its start to its end; a cancelled one that is not known binds nobody."""
         if event.cancelled and key_of(event) not in self.events:
             return
+        if key_of(event) not in self.events and len(self.events) >= MOST_EVENTS:
+            over = min(filter(self._is_over, self.events.values()), key=lambda known: known.end, default=None)
+            if over is not None:
+                del self.events[key_of(over)]
         self.events[key_of(event)] = event
         self.renew()
+
+    def _is_over(self, event: DrEvent) -> bool:
+        return event.cancelled or event.end < self._wall
 
     def refuse(self, event: DrEvent) -> None:
         """It binds nobody; an earlier form of it ends as a cancelled one does."""

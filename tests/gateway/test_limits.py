@@ -151,6 +151,17 @@ async def test_a_flood_of_events_is_refused_and_remembered_within_bounds(make) -
     assert site.engine.opted("ems", 3) == 0, "what is in force is not forgotten"
 
 
+async def test_events_that_were_cancelled_leave_room_for_new_ones(make) -> None:
+    site = make(60.0, 60.0)
+    for number in range(MOST_EVENTS + 20):
+        event = site.event(70.0, event_id=number)
+        assert await site.engine.take_event(event) is True
+        await site.engine.take_event(replace(event, modification=1, end=event.start))
+    assert await site.engine.take_event(site.event(70.0, event_id=10_000)) is True
+    assert limit(site) == 70.0
+    assert len(site.engine.book.events) <= MOST_EVENTS
+
+
 async def test_an_event_that_ended_while_nobody_ran_still_has_its_random_delay(make) -> None:
     site = make(60.0, 60.0, restore_delay_s=600.0)
     await site.engine.take_event(site.event(70.0, seconds=30))
