@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.clock import Instant
-from gateway.control.bookkeeping import after_action
+from gateway.control.bookkeeping import after_action, leaving_at
 from gateway.control.effects import setting_power, words
 from gateway.control.power import worst_power
 from gateway.dispatch import UNCONFIRMED
@@ -49,7 +50,9 @@ class ActionDesk:
         engine.states[action.number] = after
         self._held_before[action.number] = (state.held, state.held_seq)
         latency_s = after.pending.latency_s if after.pending is not None else state.resource.latency_s
-        engine.dispatcher.send(self._made(state, action.setting, action.source, action.target_w, command_id), latency_s)
+        command = self._made(state, action.setting, action.source, action.target_w, command_id)
+        if not engine.dispatcher.send(command, latency_s):
+            engine.states[action.number] = leaving_at(after, math.inf)
         self._unwritten.append(after)
 
     def write(self) -> None:
@@ -73,8 +76,10 @@ class ActionDesk:
         action = Action(state.resource.name, number, setting, target - power, target, Source.RESUME, said)
         command_id = engine.journal.next_command_id()
         after = after_action(state, action, command_id, now, state.held_seq)
-        engine.states[number] = replace(after, switched_at=state.switched_at)
-        engine.dispatcher.send(self._made(state, setting, action.source, target, command_id), state.resource.latency_s)
+        after = engine.states[number] = replace(after, switched_at=state.switched_at)
+        command = self._made(state, setting, action.source, target, command_id)
+        if not engine.dispatcher.send(command, state.resource.latency_s):
+            engine.states[number] = leaving_at(after, math.inf)
         engine.dispatcher.save()
 
     def _made(
@@ -91,6 +96,14 @@ class ActionDesk:
             target_w,
             expiry=self._engine.clock.monotonic() + resource.lease_s,
         )
+
+    def begun(self, command: Command) -> None:
+        """A command that waited for its turn on the link has left."""
+        engine = self._engine
+        state = engine.states.get(command.number)
+        pending = state.pending if state is not None else None
+        if state is not None and pending is not None and pending.waits and pending.command_id == command.id:
+            engine.states[command.number] = leaving_at(state, engine.clock.monotonic())
 
     def failed(self, command: Command) -> None:
         """Alarm, and go on without this resource for a lease."""
@@ -116,5 +129,5 @@ class ActionDesk:
         if command.answer != UNCONFIRMED:
             why = f"{command.resource} does not take '{command.setting}': it {command.answer}"
         kept = (Kept(command.resource, f"left out for {state.resource.lease_s:.0f} s"),)
-        engine.record(Decision(Rule.ALARM, now.wall, engine.power().watts, engine.limit(now), why, kept=kept))
+        engine.record(Decision(Rule.ALARM, now.wall, engine.watts(), engine.limit(now), why, kept=kept))
         engine.soon()

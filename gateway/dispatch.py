@@ -11,20 +11,24 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.clock import Clock
 from gateway.errors import TransientError
-from gateway.field.base import FieldAdapter
 from gateway.field.once import Once
 from gateway.record import slim
 from gateway.site.command import Command, CommandState
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.field.base import FieldAdapter
 
 log = logging.getLogger("smartema.commands")
 
 # Sent this often before it counts as failed (wire reference, 5a: sent again, then alarmed).
 TRIES = 2
 
+# A pass that sends more than this keeps the loop from hearing their answers for a while.
+MANY = 8
 # A device that does not answer holds up those behind it for so long.
 TURN_S = 0.25
 
@@ -112,6 +116,13 @@ class Dispatcher:
 
     def save(self) -> None:
         """Write down what was sent. Apart from ``send``, for the writing of one must not keep the next waiting."""
+        if len(self._unsaved) > MANY:
+            # While so many were made nothing could be heard.
+            heard = self._clock.monotonic()
+            for command, _ in self._unsaved:
+                entry = self._open.get(command.number)
+                if entry is not None and entry.command is command and entry.due < math.inf:
+                    entry.due = heard + entry.latency_s
         for command, wall in self._unsaved:
             self._store.save_command(command, wall)
         self._unsaved.clear()
@@ -145,6 +156,7 @@ class Dispatcher:
         """Send nothing any more; what is open stays open in the store, for the next start to judge."""
         self._ended = True
         self._open.clear()
+        self._lines.clear()
 
     def waiting(self, number: int) -> Command | None:
         """The open command of a device."""
@@ -207,6 +219,7 @@ class Dispatcher:
             if entry is not None and entry.due == math.inf:
                 self._leave(entry, self._adapter_of(number), line)
                 self._begun(entry.command)
+                self._save(entry.command, self._clock.now().wall)
         if line.waiting:
             self._look_at(next(iter(line.under_way.values())))
 

@@ -37,6 +37,7 @@ from gateway.site.event import DrEvent, Grant, RdrAnswer, Reservation
 from gateway.site.picture import ResourceState, Site, Timeline
 from gateway.site.report import SiteReport
 from gateway.site.resource import Reading, Resource, Setting
+from gateway.sums import RunningPower, States
 from gateway.upstream.base import Upstream
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Engine:
         self.config = config
         self.clock = clock
         self.journal = journal
-        self.states: dict[int, ResourceState] = {}
+        self.states = States()
+        self._sum = RunningPower(self.states)
         self.adapters: dict[int, FieldAdapter] = {}
         self.upstreams: list[Upstream] = []
         self.reservations: list[Reservation] = []
@@ -81,7 +83,9 @@ class Engine:
         self.book = LimitBook(config.control, journal, self.soon)
         self.roster = Roster(self)
         self.actions = ActionDesk(self)
-        self.dispatcher = Dispatcher(journal, clock, self.adapters.get, self.actions.failed, self.wake)
+        self.dispatcher = Dispatcher(
+            journal, clock, self.adapters.get, self.actions.failed, self.wake, self.actions.begun
+        )
         self.reporter = Reporter(config.reports, journal, self.states, self._sums, self._tell_upwards)
         self.reporter.each_ema = config.emas_below.reports == "each"
         self.events = EventDesk(self, rng)
@@ -190,7 +194,12 @@ class Engine:
             self.journal.used_command_id(reading.done)
         after = after_reading(before, reading, now)
         waiting = self.dispatcher.waiting(number)
-        if waiting is not None and (reading.done == waiting.id or shows(before.resource, waiting.setting, reading)):
+        left = before.pending is None or not before.pending.waits
+        if (
+            waiting is not None
+            and left
+            and (reading.done == waiting.id or shows(before.resource, waiting.setting, reading))
+        ):
             self.dispatcher.confirmed(number, waiting.id)
         self.states[number] = after
         if self.book.grants and _left_off(before, after):
@@ -198,10 +207,9 @@ class Engine:
         if self.loans is not None and _left_off(before, after):
             self.loans.not_needed(after.resource.name)
         self.roster.heard(number)
-        site = self.site()
-        power = site_power(site, now, self._rules)
+        power = SitePower(self._sum.watts(now, self._rules), now.mono)
         if crosses(power, self.limit(now), self._memory):
-            self._pass(site, now)
+            self._pass(self.site(), now)
         self.reporter.changed(before, after, now.mono, now.wall)
 
     def asked_back(self, number: int, watts: float, for_s: float) -> RdrAnswer:
@@ -300,6 +308,10 @@ class Engine:
         """What binds now."""
         return self.book.limit(now)
 
+    def watts(self) -> float:
+        """Its watts alone, which cost little however many devices there are."""
+        return self._sum.watts(self.clock.now(), self._rules)
+
     def pass_now(self) -> None:
         """One pass at this moment."""
         self._pass(self.site(), self.clock.now())
@@ -353,7 +365,7 @@ class Engine:
 
     def _sums(self) -> tuple[float, float | None, float | None]:
         now = self.clock.now()
-        power = self.power().watts
+        power = self.watts()
         limit = self.limit(now).import_w
         return power, limit, None if limit is None else limit - max(power, 0.0) - self._rules.reserve_w
 

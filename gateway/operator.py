@@ -30,7 +30,7 @@ class OperatorDesk:
             return f"refused: there is no device {number}"
         refusal = self._refusal(state, setting)
         now = engine.clock.now()
-        power = engine.power().watts
+        power = engine.watts()
         limit = engine.limit(now)
         said = words(state.resource, setting)
         if refusal:
@@ -87,8 +87,7 @@ class OperatorDesk:
                 return f"minimum {'off' if turned else 'on'} time, {left:.0f} s left"
         limit = engine.limit(now)
         effect = setting_power(state, setting) - (expected_power(state, now, engine.rules()) or 0.0)
-        seen = engine.power()
-        power = seen.watts + (seen.reserved_w if effect > 0 else 0.0)
+        power = engine.watts() + (engine.power().reserved_w if effect > 0 and engine.reservations else 0.0)
         if limit.import_w is not None and effect > 0 and power + effect > limit.import_w:
             return f"{power:.0f} W + {effect:.0f} W is over the limit of {limit.import_w:.0f} W"
         if limit.export_w is not None and effect < 0 and -(power + effect) > limit.export_w:

@@ -128,7 +128,8 @@ class Roster:
         now = engine.clock.now()
         if lost:
             # What it was told last may have reached it.
-            engine.states[number] = replace(state, present=False)
+            never_left = state.pending is not None and state.pending.waits
+            engine.states[number] = replace(state, present=False, pending=None if never_left else state.pending)
         else:
             engine.states[number] = replace(state, present=False, reading=None, pending=None)
             engine.book.end_grants(state.resource.name, "it said good-bye")

@@ -57,6 +57,12 @@ def after_action(state: ResourceState, action: Action, command_id: int, now: Ins
     )
 
 
+def leaving_at(state: ResourceState, mono: float) -> ResourceState:
+    """The state whose newest command leaves at that moment; infinite: it waits for its turn, however long."""
+    pending = state.pending
+    return state if pending is None else replace(state, pending=replace(pending, sent_at=mono))
+
+
 def after_reading(state: ResourceState, reading: Reading, now: Instant) -> ResourceState:
     """The state once a reading came: its command confirmed, its switching noticed, its wish learnt while it is free.
 
@@ -119,10 +125,11 @@ def _pending(state: ResourceState, action: Action, command_id: int, now: Instant
     latency = resource.latency_s
     if resource.setpoint is not None and resource.setpoint.ramp_w_s > 0:
         latency += abs(action.effect_w) / resource.setpoint.ramp_w_s
-    base = action.target_w - action.effect_w
-    return Pending(
-        command_id, action.setting, action.target_w, base, now.mono, latency, None, _kept(state.pending, now, 0)
-    )
+    base, before = action.target_w - action.effect_w, state.pending
+    if before is not None and before.waits:
+        # That one never leaves: this one takes its place.
+        base, before = before.base_w, before.earlier
+    return Pending(command_id, action.setting, action.target_w, base, now.mono, latency, None, _kept(before, now, 0))
 
 
 def _confirm(pending: Pending, at: float) -> Pending:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gateway.clock import Instant
 from gateway.control.effects import full_power, most_of_ema, read_back, reading_power, setting_power
 from gateway.control.rules import Rules
@@ -14,6 +16,9 @@ from gateway.site.picture import Connection, ResourceState, Site
 from gateway.site.resource import Kind, Reading, Setting
 
 METER = "meter"
+
+# Two ways to compare the same two moments may differ by this much.
+ROUNDING_S = 1e-6
 
 
 @slim(frozen=True, slots=True)
@@ -42,7 +47,7 @@ def site_power(site: Site, now: Instant, rules: Rules) -> SitePower:
 
     A meter that said nothing yet is unknown: until it speaks the devices are summed, and nothing is given back.
     """
-    reserved = _reserved(site, now) if site.reservations else 0.0
+    reserved = reserved_power(site, now)
     if site.has_meter and site.connection is not Connection.ISLAND:
         return _metered(site, now, rules, reserved)
     oldest = now.mono - rules.stale_after_s
@@ -127,6 +132,23 @@ def counts(state: ResourceState, now: Instant) -> bool:
     return now.mono < in_effect or not sheds(state, pending)
 
 
+def holds_until(state: ResourceState, now: Instant, rules: Rules) -> float:
+    """Until when ``counted_power`` of this very state is as it is now (monotonic seconds; infinite: for ever).
+
+    May be sooner than needed, never later; around such a moment, where roundings decide, it is now.
+    """
+    reading, pending = state.reading, state.pending
+    moments: list[float] = []
+    if reading is not None:
+        moments.append(reading.taken_at + rules.stale_after_s)
+        if not state.present:
+            moments.append(reading.taken_at + state.resource.lease_s)
+    if pending is not None and pending.confirmed_at is None:
+        moments.append(pending.sent_at + pending.latency_s)
+    ahead = [moment for moment in moments if moment > now.mono - ROUNDING_S]
+    return max(min(ahead) - ROUNDING_S, now.mono) if ahead else math.inf
+
+
 def told_already(state: ResourceState, now: Instant, rules: Rules) -> bool:
     """Is a shed on its way to a resource that was not heard of for too long?
 
@@ -197,7 +219,8 @@ def _newer_than_meter(state: ResourceState, pending: Pending, metered_at: float,
     return not sheds(state, pending) and (reading is None or reading.taken_at < in_effect)
 
 
-def _reserved(site: Site, now: Instant) -> float:
+def reserved_power(site: Site, now: Instant) -> float:
+    """The W held back for granted RDRs that no command shows yet."""
     total = 0.0
     for reservation in site.reservations:
         if reservation.until <= now.mono:

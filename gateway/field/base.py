@@ -14,7 +14,8 @@ class FieldAdapter(Protocol):
     """One protocol below. Translates and nothing else (docs/architecture.md, rule 3).
 
     Optional: ``opened``, an ``asyncio.Event`` that is set while what it opens on this machine (a socket, lines) is
-    open; the daemon is ready once it is. A peer that is away must not keep it from being set.
+    open; the daemon is ready once it is. A peer that is away must not keep it from being set. ``at_once``: so many
+    commands may be under way; the others wait for the end of those (of what ``send`` returns).
     """
 
     name: str  # "mqtt", "coap", "gpio": the `link` of a device in the configuration

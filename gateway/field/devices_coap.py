@@ -29,6 +29,9 @@ from gateway.transport.coap_shared import CoapHub
 # How long a device that was there before this start is given for an answer, and between two calls at most.
 FIND_S = 1.0
 MOST_PAUSE_S = 10.0
+# Commands under way. A command takes this process some milliseconds; of a thousand sent at one moment the last answer
+# would be taken seconds after it came, and its device be told again for nothing.
+AT_ONCE = 32
 # However fast a scaled clock runs, the network and this machine need so much for an answer.
 LEAST_DEADLINE_S = 0.25
 
@@ -41,6 +44,7 @@ class CoapDevices:
     """
 
     name = "coap"
+    at_once = AT_ONCE
 
     def __init__(
         self,

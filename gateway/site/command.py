@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from gateway.record import slim
@@ -58,7 +59,8 @@ class Command:
 class Pending:
     """A command that counts because it is newer than the reading (control.md, "The power that counts").
 
-    ``target_w`` is expected after it, ``base_w`` was read before it; ``sent_at`` monotonic seconds.
+    ``target_w`` is expected after it, ``base_w`` was read before it; ``sent_at`` monotonic seconds, infinite while
+    it waits for its turn on a link that takes only so many at once.
     ``confirmed_at``: when the reading was taken that confirmed it (None: not yet). ``earlier``: the command before
     it, while a slow grid meter may not show that one either.
     """
@@ -71,3 +73,8 @@ class Pending:
     latency_s: float
     confirmed_at: float | None = None
     earlier: Pending | None = None
+
+    @property
+    def waits(self) -> bool:
+        """It has not left yet."""
+        return self.sent_at == math.inf

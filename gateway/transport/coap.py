@@ -159,14 +159,21 @@ async def put(
         message.remote = to
         message.opt.uri_path = tuple(path.split("/"))
     peer = to if isinstance(to, str) else to.hostinfo
+    asked: asyncio.Future[Any] | None = None
     try:
-        async with asyncio.timeout(seconds):
-            return await context.request(message, handle_blockwise=False).response
+        asked = context.request(message, handle_blockwise=False).response
+        await asyncio.wait((asked,), timeout=seconds)
+        if not asked.done():
+            raise TimeoutError
+        return asked.result()
     except (aiocoap.error.Error, OSError, TimeoutError) as err:
         raise TransientError(f"CoAP {peer}: PUT /{path}: {_reason(err, seconds)}") from err
     finally:
+        # First withdrawn, then cancelled: what aiocoap sends again for an answer that is cancelled fails in its timer.
         for guard in getattr(context, "guards", ()):
             guard.withdraw(message)
+        if asked is not None:
+            asked.cancel()
 
 
 def _reason(err: Exception, seconds: float) -> str:
