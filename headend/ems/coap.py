@@ -26,6 +26,7 @@ from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.coap import messages as coap
 from gateway.links.mir2017.coap.server import Answer, Server, Write
 from gateway.links.mir2017.messages.budget import Budget
+from gateway.links.mir2017.messages.negotiation import LabAnswer
 from gateway.negotiation_words import written
 from gateway.transport.coap_ask import TEXT, ask
 from gateway.transport.coap_shared import CoapHub
@@ -226,6 +227,10 @@ class CoapHead:
     def negotiate(self, ema: str, message: FromCoordinator) -> None:
         if isinstance(self.server, Server):
             self._write(self.server.negotiate(number_of(ema), written(number_of(ema), message)))
+
+    def answer_ask(self, ema: str, accepted: bool, margin_w: int) -> None:
+        if isinstance(self.server, Server):
+            self._write(self.server.negotiate(number_of(ema), LabAnswer(accepted, margin_w)))
 
     def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
         if isinstance(self.server, Server):

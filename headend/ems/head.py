@@ -72,6 +72,9 @@ class Head(Protocol):
     def negotiate(self, ema: str, message: FromCoordinator) -> None:
         """Say a word of the coordinator of negotiations; what is lost is said again."""
 
+    def answer_ask(self, ema: str, accepted: bool, margin_w: int) -> None:
+        """What became of an ask in the lab's form."""
+
     def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
         """Prices that changed."""
 

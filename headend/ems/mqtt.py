@@ -16,6 +16,7 @@ from gateway.control.negotiation.messages import FromCoordinator
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.happenings import EmaRegistered
 from gateway.links.mir2017.messages.budget import Budget
+from gateway.links.mir2017.messages.negotiation import LabAnswer
 from gateway.links.mir2017.server import Server
 from gateway.negotiation_words import written
 from gateway.transport.mqtt import MqttLink, MqttSettings, Tls
@@ -132,6 +133,10 @@ class MqttHead:
     def negotiate(self, ema: str, message: FromCoordinator) -> None:
         if isinstance(self.server, Server):
             self._post(self.server.negotiate(number_of(ema), written(number_of(ema), message)))
+
+    def answer_ask(self, ema: str, accepted: bool, margin_w: int) -> None:
+        if isinstance(self.server, Server):
+            self._post(self.server.negotiate(number_of(ema), LabAnswer(accepted, margin_w)))
 
     def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
         if isinstance(self.server, Server):

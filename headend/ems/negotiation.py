@@ -19,6 +19,8 @@ from gateway.control.negotiation.step import News
 from gateway.coordinator_desk import RESERVED, CoordinatorDesk, Rows
 from headend.ems import models
 from headend.ems.book import Book
+from headend.ems.events import EventDesk
+from headend.ems.lab_members import LabMembers
 from headend.ems.records import Row, upsert
 from headend.ems.state import Ema
 
@@ -85,8 +87,9 @@ def load_loans(connection: Connection) -> LoadedLoans:
 class NegotiationDesk:
     """``load`` before anything else. A head says what members say; ``tick`` keeps its times."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, events: EventDesk) -> None:
         self._book = book
+        self.lab = LabMembers(book, events, lambda name, message: self.desk.heard(name, message))
         self._desk: CoordinatorDesk | None = None
         self._known: set[str] = set()  # who ever took part, restarts included
         self.news: list[Told] = []
@@ -137,6 +140,7 @@ class NegotiationDesk:
 
     def tick(self) -> float | None:
         """Do what is due; monotonic seconds of the next."""
+        self.lab.tick()
         return self._desk.tick() if self._desk is not None else None
 
     # What is shown
@@ -162,6 +166,9 @@ class NegotiationDesk:
         self._book.store.writer.submit(lambda connection: _write(connection, rows), lambda _, error: done(error))
 
     def _say(self, member: str, message: FromCoordinator) -> None:
+        if member in self.lab:
+            self.lab.told(member, message)
+            return
         ema = self._book.emas.get(member)
         head = self._book.head(ema) if ema is not None else None
         if head is not None and head.negotiates:

@@ -42,7 +42,7 @@ class EmsService:
         self.intake = Intake(self.book, self.commands, self.seen)
         self.prices = PriceDesk(self.book)
         self.allocation = AllocationDesk(self.book, self.events)
-        self.negotiation = NegotiationDesk(self.book)
+        self.negotiation = NegotiationDesk(self.book, self.events)
         self.started_at = 0.0
         self._woken = asyncio.Event()
         self.book.wake = self._woken.set
@@ -220,6 +220,12 @@ class EmsService:
         ema = self.seen(name, protocol)
         if ema is not None:
             self.negotiation.heard(ema, message)
+
+    def asks_threshold(self, name: str, protocol: str, watts: int) -> None:
+        """It asks for a higher threshold, in the lab's form."""
+        ema = self.seen(name, protocol)
+        if ema is not None:
+            self.negotiation.lab.asked(name, watts)
 
     async def set_prices(self, changes: dict[str, int | None]) -> dict[str, int | None]:
         """Prices by name, whole units a kWh; None: not set any more. Raise ``Refused``."""

@@ -72,6 +72,8 @@ class Translator:
     def _negotiation(self, name: str, message: Negotiation | LabAsk) -> None:
         if isinstance(message, Negotiation):
             self._service.negotiates(name, self._protocol, from_member(message))
+        else:
+            self._service.asks_threshold(name, self._protocol, message.energy)
 
     def _reported(self, name: str, request_id: int, report: wire.UpdateReport) -> None:
         devices = [

@@ -79,6 +79,9 @@ class FakeHead:
     def negotiate(self, ema: str, message: object) -> None:
         self.said.append((ema, message))
 
+    def answer_ask(self, ema: str, accepted: bool, margin_w: int) -> None:
+        self.said.append((ema, ("ACCEPTED" if accepted else "Reject", margin_w)))
+
     def tell_prices(self, ema: str, budgets: object) -> None:
         self.told_prices.append((ema, budgets))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.links.mir2017.client_happenings import Negotiated
+from gateway.links.mir2017.messages import request_id
+from gateway.links.mir2017.messages.negotiation import LabAnswer, LabAsk
+from tests.headend.support import ScriptedEma
 from tests.support.ems_process import EmsChild
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.process import Agents, Ema, closing, lamps
@@ -251,3 +256,43 @@ async def test_prices_and_parts_reach_an_ema(tmp_path: Path, ems: EmsChild, link
         await one.limit(640)
         assert await ems.ask("DELETE", "/allocation") == {"ended": 1}
         await one.limit(1000)
+
+
+@pytest.mark.parametrize("link", ["mqtt"], indirect=True)
+async def test_an_ema_of_the_lab_borrows_by_its_threshold(
+    tmp_path: Path, mosquitto: Mosquitto, ems: EmsChild, link: str
+) -> None:
+    """A stand-in that knows ``{ID, energy}`` and events only, beside a daemon that lends."""
+    two = Site(tmp_path, 2, link, mosquitto.port, 1, 400.0)
+    lab = ScriptedEma(mosquitto.port, 1)
+    async with closing(two):
+        await ems.start()
+        await two.start()
+        running = asyncio.create_task(lab.run())
+        try:
+            await lab.session()
+            lab.report(request_id(1, 1), 390, threshold=400, time_ms=int(time.time() * 1000))
+            await ems.shows("/emas", lambda e: any(x["name"] == "gw/1" and x["power_w"] == 390 for x in e), "known")
+            await ems.shows("/negotiation", lambda n: any(o["watts"] == 300 for o in n["offers"]), "offered")
+
+            def answers() -> list[LabAnswer]:
+                said = [h.message for h in lab.happened if isinstance(h, Negotiated)]
+                return [message for message in said if isinstance(message, LabAnswer)]
+
+            lab.send(lab.client.negotiate(LabAsk(1, 500)))
+            await until(lambda: answers() == [LabAnswer(True, 500)], 30, "accepted")
+            await until(lambda: lab.events and lab.events[-1].value == 500, 30, "its new threshold, as an event")
+            await two.limit(300)
+            assert await balances(ems) == {"gw/1": 100, "gw/2": -100}
+            lab.send(lab.client.negotiate(LabAsk(1, 5000)))
+            await until(lambda: answers()[-1] == LabAnswer(False, 0), 30, "refused")
+
+            # The lender needs it: the old threshold is back first, and then the lender's.
+            (loan,) = (await two.ema.status())["negotiation"]["loans"]
+            await two.ema.ask("recall", loan=loan["loan"])
+            await until(lambda: lab.events[-1].cancelled, 30, "the event is cancelled")
+            await two.limit(400)
+            await ems.shows("/negotiation", lambda n: not n["loans"], "the book is empty")
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)

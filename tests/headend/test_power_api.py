@@ -7,6 +7,7 @@ from gateway.links.mir2017.messages.budget import Budget
 from headend.ems.negotiation import load_loans
 from tests.headend.support import Bench
 from tests.headend.test_api import Api, api  # noqa: F401
+from tests.support.wait import until
 
 W = 1000
 
@@ -167,3 +168,58 @@ async def test_parts_are_told_changed_and_ended(api: Api) -> None:  # noqa: F811
         refused = await client.post("/allocation", json={**body, **wrong})
         assert refused.is_client_error, wrong
         assert set(refused.json()["fields"]) == {field}, wrong
+
+
+async def test_an_ema_of_the_lab_asks_by_its_threshold() -> None:
+    """``{ID, energy}``: ACCEPTED, and an event with the higher threshold that ends within the loan; or Reject."""
+    bench = await Bench().start()
+    try:
+        bench.register("gw/1", "gw/2")
+        service, head = bench.service, bench.head
+        service.asks_threshold("gw/1", "mqtt", 500)
+        assert said(bench)[-1] == ("gw/1", ("Reject", 0)), "its own threshold is not known"
+        bench.report("gw/1", "1", 390.0, threshold_w=400.0)
+        service.asks_threshold("gw/1", "mqtt", 400)
+        assert said(bench)[-1] == ("gw/1", ("ACCEPTED", 400)), "it has that already"
+        service.negotiates("gw/2", "mqtt", n.Offer(1, 1, 300 * W, 0))
+        await committed(bench)
+        said(bench)
+        head.take()
+
+        service.asks_threshold("gw/1", "mqtt", 800)
+        await committed(bench)
+        ((_, prepare),) = said(bench)
+        service.negotiates("gw/2", "mqtt", n.Lent(prepare.loan_id))
+        await committed(bench)
+        answer = [("gw/2", n.Release(prepare.loan_id)), ("gw/1", ("Reject", 0))]
+        assert said(bench) == answer, "400 W are more than anybody lends"
+        service.negotiates("gw/2", "mqtt", n.Released(prepare.loan_id))
+        service.negotiates("gw/2", "mqtt", n.Offer(1, 2, 300 * W, 0))
+        await committed(bench)
+
+        service.asks_threshold("gw/1", "mqtt", 500)
+        await committed(bench)
+        ((lender, prepare),) = said(bench)
+        assert isinstance(prepare, n.Prepare)
+        assert (lender, prepare.mw, prepare.borrower) == ("gw/2", 100 * W, "gw/1")
+        service.negotiates("gw/2", "mqtt", n.Lent(prepare.loan_id))
+        await until(lambda: ("gw/1", ("ACCEPTED", 500)) in bench.head.said, 5, "accepted")
+        said(bench)
+        (event,) = [e for e in service.book.events.values() if e.created_by == "loan"]
+        assert (event.value_w, list(event.deliveries)) == (500, ["gw/1"])
+        assert event.end <= bench.now + prepare.for_s, "it ends before the loan does"
+        assert service.negotiation.view().balances_w == {"gw/1": 100, "gw/2": -100}
+
+        # The lender needs it: the event is cancelled, and the loan is returned when the EMA answered that.
+        service.negotiates("gw/2", "mqtt", n.Recall(prepare.loan_id))
+        await until(lambda: event.cancelled, 5, "cancelled")
+        await committed(bench)
+        service.tick()
+        assert service.negotiation.view().balances_w == {"gw/1": 100, "gw/2": -100}
+        service.answered("gw/1", "mqtt", event.id, event.modification, True)
+        service.tick()
+        await committed(bench)
+        assert ("gw/2", n.Release(prepare.loan_id)) in said(bench)
+        assert service.negotiation.view().balances_w == {}
+    finally:
+        await bench.stop()
