@@ -22,6 +22,8 @@ EMA = "gw/1"
 # Seconds of the machine's clock that a step may take, and between two looks.
 PATIENCE_S = 60.0
 LOOK_S = 0.002
+# Many times what a restore takes; a lamp whose command was lost each time stays as it is.
+RESTORE_S = 20.0
 # A command after a grant is sent twice within this; when both are lost, the device waits for the event's end.
 BACK_S = 10.0
 # Far beyond the end of a row, by the site's clock.
@@ -99,7 +101,7 @@ class Tour:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._applied: Counter[str] = Counter()  # by this row's only event
+        self._applied: Counter[tuple[int, str]] = Counter()  # by event, as the EMA numbers it
         self._settled: dict[str, RdrEntry] = {}
         self._powers: dict[int, float] = {}  # of the first event's beginning
         engine = scene.daemon.engine
@@ -108,7 +110,8 @@ class Tour:
 
     def _decided(self, decision: Decision) -> None:
         if decision.rule is Rule.OPT and decision.event_id is not None:
-            self._applied[CALLED_OFF if decision.why.endswith("cancelled") else TAKEN_IN] += 1
+            said = CALLED_OFF if decision.why.endswith("cancelled") else TAKEN_IN
+            self._applied[decision.event_id, said] += 1
 
     def _rdr(self, entry: RdrEntry) -> None:
         self._settled[entry.device] = entry
@@ -121,6 +124,7 @@ class Tour:
                 await self._row(row)
             except Late as late:
                 row.problem = str(late)
+                self._powers = {}  # the next row takes the site as it is
             yield row
 
     async def _row(self, row: Row) -> None:
@@ -188,19 +192,32 @@ class Tour:
             called_off = time.perf_counter()
             await scene.ems.cancel_event(event.id)
         await self._until(lambda: self._delivered(event, CALLED_OFF), "the event's end does not arrive")
-        await self._until(lambda: self._as_before(powers), lambda: f"not restored: {self._not_as_before(powers)}")
-        row.restored_s = _since(called_off)
-        row.applied = {said: self._applied[said] for said in (TAKEN_IN, CALLED_OFF)}
+        row.applied = {said: self._times(event, said) for said in (TAKEN_IN, CALLED_OFF)}
         if set(row.applied.values()) != {1}:
             row.problem = f"the event took effect more than once, or not: {row.applied}"
+        await self._until(
+            lambda: self._as_before(powers), lambda: f"not restored: {self._not_as_before(powers)}", RESTORE_S
+        )
+        row.restored_s = _since(called_off)
 
     def _delivered(self, event: Event, what: str) -> bool:
         """The EMS has its answer; where a protocol has no word for one, the EMA has the event."""
+        if self._answers:
+            return event.deliveries[EMA].answered == event.modification
+        return self._times(event, what) > 0
+
+    def _times(self, event: Event, what: str) -> int:
+        """How often the EMA did that. A protocol without answers has no numbers either: there the EMA gives its own."""
+        return sum(
+            times
+            for (number, said), times in self._applied.items()
+            if said == what and (number == event.id or not self._answers)
+        )
+
+    @property
+    def _answers(self) -> bool:
         book = self._scene.ems.service.book
-        head = book.head(book.emas[EMA])
-        if head is not None and not head.answers:
-            return self._applied[what] > 0
-        return event.deliveries[EMA].answered == event.modification
+        return book.heads[book.emas[EMA].protocol].answers
 
     def _as_before(self, powers: dict[int, float]) -> bool:
         """Everything free again, and lamps and car draw what they did; sun and battery go their own way."""

@@ -20,13 +20,14 @@ from lab.demo.ways import Way, chosen
 from lab.impair import Tally
 
 # (arguments, seed) of each run; they run side by side, for they mostly wait.
-CLEAN = ("--tour",)
-IMPAIRED = ("--tour", "--impair", "5%,60ms", "--speed", "10")
+CLEAN = ("--tour", "--speed", "40")
+IMPAIRED = ("--tour", "--impair", "5%,50ms", "--speed", "6")
 RUNS = {
     "every mode": (*CLEAN, "--seed", "1"),
-    "seed 11": (*IMPAIRED, "--seed", "11", "--only", "mqtt 1 mir2017, coap 0 mir2017"),
-    "seed 12": (*IMPAIRED, "--seed", "12", "--only", "coap 2 mir2017, mqtt 2 emap1b"),
-    "seed 13": (*IMPAIRED, "--seed", "13", "--only", "mqtt 4 mir2017, coap 1 mir2017"),
+    "seed 11": (*IMPAIRED, "--seed", "11", "--only", "mqtt 1 mir2017"),
+    "seed 12": (*IMPAIRED, "--seed", "12", "--only", "coap 0 mir2017"),
+    "seed 13": (*IMPAIRED, "--seed", "13", "--only", "coap 2 mir2017"),
+    "seed 14": (*IMPAIRED, "--seed", "14", "--only", "mqtt 2 emap1b"),
 }
 PATIENCE_S = 180.0
 
@@ -59,14 +60,23 @@ def runs() -> dict[str, dict[str, Any]]:
     return asyncio.run(_all())
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_each_mode_registers_sheds_and_restores(runs: dict[str, dict[str, Any]], name: str) -> None:
-    run = runs[name]
+def test_each_mode_registers_sheds_and_restores(runs: dict[str, dict[str, Any]]) -> None:
+    run = runs["every mode"]
     assert [row["problem"] for row in run["rows"]] == [""] * len(run["rows"])
     assert run["exit"] == 0
     for row in run["rows"]:
         assert row["before_w"] > row["limit_w"] >= row["shed_w"]
         assert min(row["registered_s"], row["event_ms"], row["latency_ms"], row["restored_s"], row["bytes"]) > 0
+
+
+def test_over_bad_links_each_mode_registers_and_sheds(runs: dict[str, dict[str, Any]]) -> None:
+    """A lamp whose every command was lost may stay dimmed; that, and nothing else, the tour may then complain of."""
+    for run in (run for run in runs.values() if run["impair"]):
+        assert run["rows"]
+        for row in run["rows"]:
+            assert row["problem"] == "" or row["problem"].startswith("not restored: hall ")
+            assert run["exit"] == int(bool(row["problem"]))
+            assert row["before_w"] > row["limit_w"] >= row["shed_w"]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -95,12 +105,15 @@ def test_the_tour_goes_through_every_mode(runs: dict[str, dict[str, Any]]) -> No
     assert all(rdr["result"] == "granted" and rdr["back"] for rdr in asked), asked
 
 
-def test_good_links_lose_nothing_and_bad_ones_do(runs: dict[str, dict[str, Any]]) -> None:
-    for name, run in runs.items():
-        links = run["links"]
-        harm = [links[what] for what in ("dropped", "delayed", "doubled", "reordered", "resent")]
-        assert links["taken"] > 0
-        assert (min(harm) > 0) if run["impair"] else (max(harm) == 0), name
+def test_good_links_harm_nothing_and_bad_ones_do(runs: dict[str, dict[str, Any]]) -> None:
+    kinds = ("dropped", "delayed", "doubled", "reordered", "resent")
+    harm = {bool(run["impair"]): dict.fromkeys(kinds, 0) for run in runs.values()}
+    for run in runs.values():
+        assert run["links"]["taken"] > 0
+        for kind in kinds:
+            harm[bool(run["impair"])][kind] += run["links"][kind]
+    assert max(harm[False].values()) == 0
+    assert min(harm[True].values()) > 0
 
 
 WAYS = [Way("mqtt", "mir2017", 1), Way("mqtt", "emap1b", 1), Way("coap", "mir2017", 0), Way("coap", "mir2017", 2)]
