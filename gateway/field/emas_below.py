@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.clock import Clock
 from gateway.config.model import EMA_NUMBERS, ControlConfig, EmaBelowConfig, EmasBelowConfig
@@ -28,6 +28,10 @@ from gateway.links.mir2017.client_happenings import Refused
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
 from gateway.site.resource import Setting
+
+if TYPE_CHECKING:
+    from gateway.field.emas_below_loans import Loans
+    from gateway.links.mir2017.messages.negotiation import LabAsk, Negotiation
 
 # An event that was not answered is said again this often; also how late a renewal may come.
 AGAIN_S = 3.0
@@ -62,6 +66,12 @@ class Journal(Values, Protocol):
 
     async def durable(self) -> None: ...
 
+    def values(self, start: str) -> dict[str, str]: ...
+
+    def save_value(self, key: str, value: str) -> None: ...
+
+    def remove_value(self, key: str) -> None: ...
+
 
 class Head(Protocol):
     """One link to EMAs below; ``emas`` by their n. Nothing is queued: what is lost is said again by us or by them."""
@@ -86,6 +96,8 @@ class Head(Protocol):
     def acknowledge_device(self, ema: int, device: int, connected: bool) -> None: ...
 
     def answer_rdr(self, ema: int, device: int, granted: bool, why: str) -> None: ...
+
+    def negotiate(self, ema: int, message: Negotiation) -> None: ...
 
     def status(self) -> dict[str, object]: ...
 
@@ -125,6 +137,7 @@ class EmasBelow:
         self._log = logger or logging.getLogger(__name__)
         self._once = Once(self._log, clock.monotonic)
         self._rdr = RdrQueue(table, inputs, self.holds, clock, self._told_rdr)
+        self.loans: Loans | None = None  # where one of them negotiates
         self._due: list[_Due] = []
         self._work = asyncio.Event()
         self._pulse = turns_of(inputs)
@@ -260,6 +273,8 @@ class EmasBelow:
                 hold = self.holds.current(below.number)
                 if hold is not None and hold.end > self._clock.now().wall:
                     self._push(below, hold)
+            case h.NegotiationHeard(_, message):
+                self._negotiated(below.number, message)
             case h.DeviceConnected(_, text):
                 # Its devices are its own: what we keep of them is the sum that it reports.
                 head.acknowledge_device(below.number, text.device, True)
@@ -267,6 +282,25 @@ class EmasBelow:
                 head.acknowledge_device(below.number, text.device, False)
             case _:
                 pass
+
+    def _negotiated(self, number: int, message: Negotiation | LabAsk) -> None:
+        """One of them wants to lend or borrow; this one keeps the book."""
+        from gateway.links.mir2017.messages.negotiation import Negotiation
+
+        if isinstance(message, Negotiation):
+            self._ledger().heard(number, message)
+
+    def _ledger(self) -> Loans:
+        if self.loans is None:
+            from gateway.field.emas_below_loans import Loans
+
+            self.loans = Loans(self._journal, self._clock, self._say_loan, self._log)
+        return self.loans
+
+    def _say_loan(self, number: int, message: Negotiation) -> None:
+        below = self.roll.all.get(number)
+        if below is not None and below.here:
+            self.heads[below.link].negotiate(number, message)
 
     def _reported(self, below: Below, request_id: int, report: wire.UpdateReport) -> None:
         now = self._clock.now()
@@ -306,6 +340,8 @@ class EmasBelow:
     def _came(self, below: Below) -> None:
         below.here = True
         self._inputs.appeared(self, below.resource)
+        if self.loans is not None or self._journal.values("ledger/"):
+            self._ledger().came(below.number)
         hold = self.holds.current(below.number)
         now = self._clock.now()
         if hold is None or hold.value_w is None or hold.end <= now.wall:
@@ -320,6 +356,8 @@ class EmasBelow:
     def _gone(self, below: Below, why: str) -> None:
         if below.here:
             below.here = False
+            if self.loans is not None:
+                self.loans.gone(below.number)
             self._inputs.gone(below.resource.number, why, lost=True)
 
     async def _keep(self) -> None:
@@ -327,6 +365,8 @@ class EmasBelow:
         while True:
             await self._clock.sleep(LOOK_S)
             self._once.settle()
+            if self.loans is not None:
+                self.loans.tick()
             self._look()
             now = self._clock.now()
             for below in self.roll.all.values():

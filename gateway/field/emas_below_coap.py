@@ -24,6 +24,7 @@ from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.client_happenings import Refused
 from gateway.links.mir2017.coap import messages as coap
 from gateway.links.mir2017.coap.server import Answer, Server, Write
+from gateway.links.mir2017.messages.negotiation import Negotiation
 from gateway.transport.coap_ask import TEXT, ask
 from gateway.transport.coap_shared import CoapHub
 
@@ -198,6 +199,9 @@ class CoapHead:
 
     def acknowledge_device(self, ema: int, device: int, connected: bool) -> None:
         self._answer(self.server.acknowledge_device(ema, device, connected))
+
+    def negotiate(self, ema: int, message: Negotiation) -> None:
+        self._write(self.server.negotiate(ema, message))
 
     def answer_rdr(self, ema: int, device: int, granted: bool, why: str) -> None:
         said = "" if granted else f"Deny: {why}"[:LONGEST_REASON]

@@ -16,6 +16,7 @@ from gateway.config.model import EmasBelowConfig
 from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
 from gateway.links.mir2017.server import Server
+from gateway.links.mir2017.messages.negotiation import Negotiation
 from gateway.transport.mqtt import MqttLink, MqttSettings
 
 LONGEST_REASON = 200
@@ -103,6 +104,9 @@ class MqttHead:
 
     def acknowledge_device(self, ema: int, device: int, connected: bool) -> None:
         self._post(self.server.acknowledge_device(ema, device, connected))
+
+    def negotiate(self, ema: int, message: Negotiation) -> None:
+        self._post(self.server.negotiate(ema, message))
 
     def answer_rdr(self, ema: int, device: int, granted: bool, why: str) -> None:
         # A grant in the lab's own words; a refusal, which is ours, with its reason for whoever stands at the device.

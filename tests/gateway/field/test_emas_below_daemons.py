@@ -313,3 +313,38 @@ async def test_another_one_is_named_while_it_runs(tmp_path: Path, mosquitto: Mos
             lambda s: 90_002 not in {d["number"] for d in s["devices"]} and s["power_w"] == 3 * LAMP_W, "without it"
         )
         assert _shown(await upper.ema.status(), 3)["here"]
+
+
+@pytest.mark.parametrize("link", ["mqtt", "coap"])
+async def test_emas_below_lend_each_other_power(tmp_path: Path, mosquitto: Mosquitto, link: str) -> None:
+    """The EMA above them keeps the book, also over a kill of it in the middle."""
+    negotiation = {"enabled": True, "reserve_w": 0, "guard_s": 2}
+    mode = 1 if link == "mqtt" else 0
+    top = Place(tmp_path, 9, 0, mosquitto.port, below=({"number": 1}, {"number": 2}))
+    one = Place(tmp_path, 1, 2, 0, top, link, mode, threshold_w=110.0, hysteresis_min_w=5)
+    two = Place(tmp_path, 2, 1, 0, top, link, mode, threshold_w=400.0, hysteresis_min_w=5)
+    for place in (one, two):
+        place.ema.write({**place.ema.tables, "negotiation": negotiation})
+
+    async def limits(first: float, second: float) -> None:
+        for place, wanted in ((one, first), (two, second)):
+            await place.ema.shows(lambda s, wanted=wanted: s["limit"]["import_w"] == wanted, f"a limit of {wanted} W")
+
+    async with closing(one, two, top):
+        for place in (top, one, two):
+            await place.start()
+        await one.ema.registered()
+        await two.ema.shows(lambda s: s["negotiation"]["offered_w"] == 300, "offers")
+        for _ in range(20):
+            answer = await one.ema.ask("negotiate", watts=90, for_s=600)
+            if answer["result"] == "granted":
+                break
+        assert answer["result"] == "granted", answer
+        await limits(200, 310)
+        top.ema.kill()
+        await top.ema.start()
+        await one.ema.registered()
+        await two.ema.registered()
+        await limits(200, 310)
+        assert await one.ema.ask("give_back") == "given back"
+        await limits(110, 400)
