@@ -149,12 +149,12 @@ async def test_fifty_come_are_shed_restored_and_go(tmp_path: Path, link: str) ->
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("link", "latency_s"), [("coap", 15.0), ("mqtt", 5.0)])
+@pytest.mark.parametrize("link", LINKS)
 async def test_a_thousand_come_are_shed_restored_and_go(
-    tmp_path: Path, link: str, latency_s: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.support.process.POLL_S", POLL_S)
-    site = Site(tmp_path, 1000, latency_s=latency_s)
+    site = Site(tmp_path, 1000)
     async with closing(site.ema):
         await site.ema.start()
         await come_are_shed_restored_and_go(site, link, 1000, LONG_S)

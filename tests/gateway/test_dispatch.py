@@ -189,3 +189,77 @@ async def test_what_a_wire_refuses_in_the_call_is_sent_again(bench: Bench, monke
     assert bench.wire.sent == []
     await bench.pass_s(2.0)
     assert bench.wire.sent == [7]
+
+
+class Narrow(Wire):
+    """Takes two commands at once; each is answered when the test says so."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[int, asyncio.Future[None]] = {}
+
+    def send(self, command: Command) -> asyncio.Future[None]:  # type: ignore[override]
+        self.sent.append(command.id)
+        answer = self.answers[command.id] = asyncio.get_running_loop().create_future()
+        return answer
+
+
+@pytest.fixture
+def narrow(bench: Bench) -> Narrow:
+    wire = bench.wire = Narrow()
+    return wire
+
+
+async def answered(wire: Narrow, command_id: int) -> None:
+    wire.answers[command_id].set_result(None)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_a_link_that_takes_two_at_once_gets_the_others_in_turn(bench: Bench, narrow: Narrow) -> None:
+    for number in range(1, 6):
+        await bench.send(number, number)
+    assert narrow.sent == [1, 2]
+    await answered(narrow, 2)
+    assert narrow.sent == [1, 2, 3]
+    # Number 4 is told something else meanwhile: in its place, and once.
+    await bench.send(6, 4)
+    await answered(narrow, 1)
+    await answered(narrow, 3)
+    assert narrow.sent == [1, 2, 3, 6, 5]
+
+
+async def test_a_latency_begins_when_the_command_left(bench: Bench, narrow: Narrow) -> None:
+    begun: list[int] = []
+    bench.dispatcher._begun = lambda command: begun.append(command.id)
+    for number in (1, 2, 3):
+        await bench.send(number, number)
+    await bench.pass_s(0.1)
+    await answered(narrow, 1)
+    assert (narrow.sent, begun) == ([1, 2, 3], [3])
+    for command_id in (1, 2):
+        bench.dispatcher.confirmed(command_id, command_id)
+    await bench.pass_s(1.9)
+    assert bench.dispatcher.again == 0  # 2 s after the third was made, 1.9 s after it left
+    await bench.pass_s(0.1)
+    assert bench.dispatcher.again == 1
+
+
+async def test_who_does_not_answer_holds_up_those_behind_it_for_a_quarter_second(bench: Bench, narrow: Narrow) -> None:
+    for number in (1, 2, 3):
+        await bench.send(number, number)
+    due = bench.dispatcher.next_due()
+    assert due is not None
+    await bench.pass_s(due - bench.clock.monotonic())
+    assert narrow.sent == [1, 2, 3]
+    assert due <= 0.25 + ManualClock().monotonic()
+
+
+async def test_a_device_that_left_while_its_command_waited_is_not_told(bench: Bench, narrow: Narrow) -> None:
+    for number in (1, 2, 3, 4):
+        await bench.send(number, number)
+    bench.dispatcher.forget(3)
+    await answered(narrow, 1)
+    assert narrow.sent == [1, 2, 4]
