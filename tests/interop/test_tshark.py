@@ -4,6 +4,7 @@ tshark's own fields it is what docs/wire.md says."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -18,14 +19,16 @@ from tests.support.wait import until
 
 SET_UP = ("QueryRegistration", "CreatePartyRegistration", "RegisterReport", "RegisteredReport", "RequestEvent")
 PUT, CONTENT, CONTINUE, LATER = "3", "69", "95", "0"
+# discard; nobody has to listen.
+MARK_PORT, MARK = 9, b"the last frame of this session"
 DEVICES = 30  # so many do not fit into one datagram's report
 
 
 @asynccontextmanager
 async def captured(file: Path, what: str) -> AsyncIterator[None]:
-    """All that goes over loopback meanwhile and fits ``what``, a capture filter."""
+    """All that goes over loopback meanwhile and fits ``what``, a capture filter; and a mark behind the last of it."""
     capture = await asyncio.create_subprocess_exec(
-        *(tool("dumpcap"), "-q", "-i", "lo", "-f", what, "-w", str(file), "-B", "8"),
+        *(tool("dumpcap"), "-q", "-i", "lo", "-f", f"({what}) or udp port {MARK_PORT}", "-w", str(file), "-B", "8"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -38,6 +41,9 @@ async def captured(file: Path, what: str) -> AsyncIterator[None]:
         said += line
     try:
         yield
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+            wire.sendto(MARK, ("127.0.0.1", MARK_PORT))
+        await until(lambda: MARK in file.read_bytes(), 20, "all is in the file")
     finally:
         capture.terminate()
         _, last = await capture.communicate()
@@ -47,7 +53,20 @@ async def captured(file: Path, what: str) -> AsyncIterator[None]:
 
 def dissected(file: Path, decode: Sequence[str], fields: Sequence[str]) -> list[dict[str, str]]:
     """A row a frame. None is malformed."""
-    words = [tool("tshark"), "-n", "-r", str(file), "-T", "fields", "-E", "separator=|", "-E", "occurrence=a"]
+    words = [
+        tool("tshark"),
+        "-n",
+        "-r",
+        str(file),
+        "-Y",
+        f"!(udp.port == {MARK_PORT})",
+        "-T",
+        "fields",
+        "-E",
+        "separator=|",
+        "-E",
+        "occurrence=a",
+    ]
     for rule in decode:
         words += ["-d", rule]
     for field in ("_ws.malformed", "frame.protocols", *fields):
@@ -90,6 +109,7 @@ async def session(ema: Ema, ems: EmsBeside, link: str) -> int:
     reports = ems.ems.counts()["gw/1"].stored
     await until(lambda: ems.ems.counts()["gw/1"].stored > reports + 2, 30, "reports go on")
     await ema.terminate()
+    await until(lambda: not ems.book.emas["gw/1"].connected, 20, "it said good-bye")
     return ems.ems.counts()["gw/1"].stored
 
 
