@@ -15,8 +15,8 @@ from gateway.clock import Clock
 from gateway.config.model import EmasBelowConfig
 from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.server import Server
 from gateway.links.mir2017.messages.negotiation import Negotiation
+from gateway.links.mir2017.server import Server
 from gateway.transport.mqtt import MqttLink, MqttSettings
 
 LONGEST_REASON = 200
