@@ -171,6 +171,25 @@ async def test_rdr_within_the_margin_is_granted_at_once(make) -> None:
     assert site.field.lamps[1].on
 
 
+async def test_grants_that_were_lost_on_the_way_do_not_leave_the_lamp_off_for_good(make) -> None:
+    site = make(10.0, 100.0)
+    await site.engine.take_event(site.event(100.0, seconds=300.0))
+    await site.turn(3)
+    lamp = site.field.lamps[1]
+    assert not lamp.on
+    site.field.lamps[2].on = False
+    site.field.report(2)
+    lamp.deaf = True
+    for _ in range(2):  # the button is pressed again while the first command is under way
+        site.engine.asked_back(1, 10.0, 20.0)
+        await site.turn(1)
+    await site.turn(10)
+    assert any(d.startswith("alarm: led-1 did not confirm") for d in site.decisions)
+    lamp.deaf = False
+    await site.turn(400)
+    assert lamp.on
+
+
 @pytest.mark.parametrize(
     ("answer", "result", "why"),
     [
