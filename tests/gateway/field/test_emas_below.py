@@ -30,10 +30,10 @@ class Journal(Values):
         super().__init__()
         self.disk = asyncio.Event()
         self.disk.set()
+        self.full = False
 
     def values(self, start: str) -> dict[str, str]:
         return {}
-        self.full = False
 
     async def durable(self) -> None:
         await self.disk.wait()
