@@ -112,7 +112,14 @@ class Guard:
 
     def _unless_withdrawn(self, message: Any, monitor: Any) -> Any:
         """A request whose peer's name was still being looked up comes here after it was given up."""
-        return None if getattr(message, "withdrawn", False) else self._send(message, monitor)
+        if getattr(message, "withdrawn", False):
+            return None
+        manager, remote = self._manager, message.remote
+        active = manager._active_exchanges
+        if active is not None and remote in manager._backlogs and not any(peer == remote for peer, _ in active):
+            # A sending that failed in the middle left a queue that nothing empties; each request after it would fail.
+            manager._continue_backlog(remote)
+        return self._send(message, monitor)
 
     def _forbid(self, message: Any) -> None:
         if message.mtype is not aiocoap.CON or not message.code.is_request() or message.remote.is_multicast_locally:

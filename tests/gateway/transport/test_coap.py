@@ -126,6 +126,17 @@ async def test_a_closed_port_is_said_by_the_kernel() -> None:
 
 
 @both
+async def test_a_queue_that_nothing_empties_stops_no_request(ipv6: bool) -> None:
+    async with server(ipv6) as (one, _), server(ipv6) as (_, port):
+        answer = await put(one, f"127.0.0.1:{port}", "echo", b"first", 2.0)
+        manager = one.request_interfaces[0].token_interface
+        manager._backlogs[answer.remote] = []  # as a sending leaves it that fails in the middle
+        answer = await put(one, answer.remote, "echo", b"second", 2.0)
+        assert bytes(answer.payload) == b"second"
+        await until(lambda: not manager._backlogs)
+
+
+@both
 async def test_a_flood_of_requests_is_dropped_not_kept(ipv6: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coap, "MOST_REMEMBERED", 50)
     async with server(ipv6) as (context, port):
