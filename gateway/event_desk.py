@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.limits import key_of
-from gateway.opting import by_price, unable
 from gateway.site.decision import Decision, Rule
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class EventDesk:
         refusal = self._refusal(event, now)
         if refusal or event.cancelled or self._engine.config.control.opt != "price":
             return refusal, ""
+        from gateway.opting import by_price
+
         opt_in, why = by_price(self._engine, event, now)
         return ("", f", {why}") if opt_in else (why, "")
 
@@ -74,5 +75,7 @@ class EventDesk:
         if book.is_full(event):
             return f"{len(book.events)} events are known already"
         if policy == "able":
+            from gateway.opting import unable
+
             return unable(self._engine, event, now)
         return ""

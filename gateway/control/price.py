@@ -7,13 +7,14 @@ headend's to agree on. Amounts are compared exactly, as mW · s · price, and sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from gateway.record import slim
 
 # mW · s in a kWh.
 KWH = 3_600_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Prices:
     """What the budget messages said (wire reference, 7); None: not said. All a kWh.
 
@@ -26,7 +27,7 @@ class Prices:
     negotiation: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Stance:
     """What the operator states, a kWh. ``value``: of the load, beyond what its energy costs (None: not stated).
 
@@ -39,7 +40,7 @@ class Stance:
     lends: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class AtStake:
     """A load that an event would shed: up to ``mw``, of that ``value`` a kWh (None: not stated, shed for nothing)."""
 
@@ -48,7 +49,7 @@ class AtStake:
     value: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Opt:
     """Does it opt in. ``pays`` and ``costs`` in mW · s · price."""
 
@@ -58,7 +59,7 @@ class Opt:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@slim(frozen=True, slots=True)
 class Bid:
     """The price of a bid or an ask; None: it does not take part (but a bid ``at_any``: whatever the price)."""
 
