@@ -361,3 +361,33 @@ async def test_a_grant_for_a_device_that_went_while_it_was_asked_for_lifts_no_li
     assert site.engine.rdr.log[-1].result is RdrResult.DENIED
     assert site.engine.limit(site.clock.now()).import_w == 70
     assert site.journal.grants() == []
+
+
+async def test_a_reading_before_a_command_left_does_not_confirm_it(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make(60.0, 60.0)
+    monkeypatch.setattr(site.field, "at_once", 1, raising=False)
+    site.field.lamps[1].deaf = True
+    await site.engine.take_setting(1, Setting(on=False), Source.MENU)
+    # The second waits behind the first, and shows already what it is to be told.
+    await site.engine.take_setting(2, Setting(on=True), Source.MENU)
+    state = site.engine.states[2]
+    assert state.pending is not None
+    assert state.pending.waits
+    site.field.report(2)
+    assert site.engine.dispatcher.waiting(2) is not None
+    await site.turn(1)
+    assert [command.number for command in site.field.sent] == [1, 2]
+    state = site.engine.states[2]
+    assert state.pending is not None
+    assert state.pending.confirmed_at is not None
+    assert site.engine.dispatcher.waiting(2) is None
+
+
+async def test_who_is_lost_while_its_command_waits_counts_as_it_was(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make(60.0, 60.0)
+    monkeypatch.setattr(site.field, "at_once", 1, raising=False)
+    await site.engine.take_setting(1, Setting(on=False), Source.MENU)
+    await site.engine.take_setting(2, Setting(on=False), Source.MENU)
+    site.engine.gone(2, "its link broke", lost=True)
+    assert site.engine.states[2].pending is None
+    assert site.engine.watts() == 60.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from gateway.clock import Instant
-from gateway.control.bookkeeping import after_action, after_reading, confirmed
+from gateway.control.bookkeeping import after_action, after_reading, confirmed, leaving_at
 from gateway.control.effects import setting_power, words
+from gateway.control.power import counted_power, counts, unanswered
+from gateway.control.rules import Rules
 from gateway.site.command import Source
 from gateway.site.decision import Action
 from gateway.site.picture import ResourceState
@@ -109,3 +112,25 @@ def test_effects_and_their_words(device: str, setting: Setting, watts: float, sa
     state = site(device).resources[0]
     assert setting_power(state, setting) == pytest.approx(watts)
     assert words(state.resource, setting) == said
+
+
+def test_a_command_that_waits_for_its_turn_counts_however_long() -> None:
+    (lamp,) = site("lamp:60/1").resources
+    off = Action("lamp-1", 1, Setting(on=False), -60.0, 0.0, Source.SHED, "")
+    waiting = leaving_at(after_action(lamp, off, 7, NOW, 1), math.inf)
+    later = Instant(NOW.mono + 20.0, NOW.wall + 20.0)
+    assert (counts(waiting, later), unanswered(waiting, later)) == (True, False)
+    assert counted_power(waiting, later, Rules()) == 0.0
+    left = leaving_at(waiting, later.mono)
+    after = Instant(later.mono + 2.0, later.wall + 2.0)
+    assert (counts(left, later), unanswered(left, later), unanswered(left, after)) == (True, False, True)
+
+
+def test_what_takes_the_place_of_a_command_that_never_left_begins_where_that_one_began() -> None:
+    (lamp,) = site("lamp:60,dim/1").resources
+    off = Action("lamp-1", 1, Setting(on=False), -60.0, 0.0, Source.SHED, "")
+    waiting = leaving_at(after_action(lamp, off, 7, NOW, 1), math.inf)
+    dim = Action("lamp-1", 1, Setting(on=True, level=4), 30.0, 30.0, Source.RESTORE, "")
+    pending = after_action(waiting, dim, 8, NOW, 2).pending
+    assert pending is not None
+    assert (pending.base_w, pending.target_w, pending.earlier) == (60.0, 30.0, None)
