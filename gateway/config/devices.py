@@ -78,7 +78,7 @@ def _gpio_device(device: DeviceConfig, at: Path, notes: Notes) -> None:
 
 def check_pins(config: Config, notes: Notes) -> None:
     """No pin has two users."""
-    users: dict[str, str] = {}
+    users: dict[str, tuple[int, str]] = {}
     for index, device in enumerate(config.device):
         if device.link != "gpio":
             continue
@@ -93,9 +93,10 @@ def check_pins(config: Config, notes: Notes) -> None:
                 continue
             line = pin.removeprefix("/dev/")
             if line in users:
-                whose = "this device" if users[line] == device.label else users[line]
+                user, label = users[line]
+                whose = "this device" if user == index else f"device[{user}]" if label == device.label else label
                 notes.wrong(at, f"{pin} is already used by {whose}; choose another pin")
-            users.setdefault(line, device.label)
+            users.setdefault(line, (index, device.label))
 
 
 def _coap_address(config: Config, address: str, at: Path, notes: Notes) -> None:

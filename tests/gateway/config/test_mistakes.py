@@ -281,6 +281,11 @@ def _device_keys() -> str:
     return ", ".join(field.name for field in dataclasses.fields(DeviceConfig))
 
 
+def test_the_user_of_a_pin_that_has_the_same_name() -> None:
+    text = '[[device]]\nnumber = 1\nlink = "gpio"\npin = 18\n'
+    assert told(text + text)[-1] == "gateway.toml:8 device[1].pin: 18 is already used by device[0]; choose another pin"
+
+
 def test_a_default_name_may_be_taken_too() -> None:
     text = '[[device]]\nnumber = 2\nname = "led-1"\n[[device]]\nnumber = 1\n'
     assert told(text) == ['gateway.toml:4 device[1].name: "led-1" is already the name of device[0]; choose another']
