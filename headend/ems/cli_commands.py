@@ -71,7 +71,8 @@ def _targets(text: str) -> list[str] | str:
 def _event_line(event: dict[str, Any]) -> str:
     to = "all" if event["everyone"] else ", ".join(event["targets"])
     span = f"{shown(event['start'], None)} to {shown(event['end'], None)}"
-    return f"event {event['id']}.{event['modification']} {event['state']}: {event['value_w']:.0f} W, {span}, {to}"
+    number = f"{event['id']} (modification {event['modification']})" if event["modification"] else event["id"]
+    return f"event {number} {event['state']}: {event['value_w']:.0f} W, {span}, {to}"
 
 
 def _control(client: EmsClient, args: argparse.Namespace) -> Answer:

@@ -92,7 +92,7 @@ async def test_from_the_command_line_to_the_ema_and_back(server: Server) -> None
                 "event", "--value", "800", "--from", "now", "--for", "10m", "--to", "gw/1"
             )
             assert (code, err) == (0, "")
-            made = re.fullmatch(r"event (\d+)\.0 running: 800 W, \S+ \S+ to \S+ \S+, gw/1\n", out)
+            made = re.fullmatch(r"event (\d+) running: 800 W, \S+ \S+ to \S+ \S+, gw/1\n", out)
             assert made is not None
             number = made[1]
             await until(lambda: [event.value for event in ema.events] == [800])
@@ -100,7 +100,7 @@ async def test_from_the_command_line_to_the_ema_and_back(server: Server) -> None
             code, out, _ = await server.ask("change", number, "--value", "600", "--json")
             assert (code, json.loads(out)["modification"]) == (0, 1)
             code, out, _ = await server.ask("cancel", number)
-            assert out.startswith(f"event {number}.2 cancelled")
+            assert out.startswith(f"event {number} (modification 2) cancelled")
             await until(lambda: [(e.value, e.cancelled) for e in ema.events][-2:] == [(600, False), (600, True)])
 
             code, out, err = await server.ask("cancel", number)
