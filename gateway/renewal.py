@@ -54,6 +54,8 @@ class Renewal:
         if "mqtt" in changed or "emas" in changed:
             fresh = site_broker(new, running.parts)
             if fresh is None or self._broker is None or old.site_broker != new.site_broker:
+                if fresh is not None and (self._broker is None or old.site_broker.port != new.site_broker.port):
+                    fresh.check_port()
                 self._broker = fresh
         told = {adapter.name for adapter in self._told}
         self._adapters = field_adapters(

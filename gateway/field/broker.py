@@ -227,7 +227,7 @@ class SiteBroker:
         self.prepare()
         await self._process.end_orphan()
         while True:
-            self._check_port()
+            self.check_port()
             process = await self._process.start(self._program, self._ids)
             self.starts += 1
             try:
@@ -253,7 +253,8 @@ class SiteBroker:
             elif "Error" in text:
                 self._last_words = text
 
-    def _check_port(self) -> None:
+    def check_port(self) -> None:
+        """Raise ``OperatorError`` where another has the port."""
         host, port = self.config.bind or "0.0.0.0", self.config.port
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

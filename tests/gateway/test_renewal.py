@@ -139,6 +139,33 @@ async def test_what_cannot_be_made_stops_nothing(tmp_path: Path, name: str) -> N
 
 
 @needs_mosquitto
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_port_of_our_broker_that_is_taken_stops_nothing(tmp_path: Path, first: bool) -> None:
+    config = replace(config_of(tmp_path), device=())
+    if not first:
+        config = replace(config, site_broker=replace(config.site_broker, open=True))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        async with running(config) as daemon:
+            before = parts(daemon)
+            wanted = replace(config, site_broker=SiteBrokerConfig(port=port, open=True))
+            with pytest.raises(OperatorError, match=f"site_broker: 127.0.0.1:{port}: Address already in use"):
+                await daemon.apply(wanted)
+            assert daemon.config is config
+            assert parts(daemon) == before
+            assert daemon.restarts() == {}
+
+
+@needs_mosquitto
+async def test_our_broker_stays_on_its_port_with_other_settings(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    async with running(config, ZeroPins.mock()) as daemon:
+        await until(lambda: daemon.parts.broker is not None and daemon.parts.broker.ready.is_set())
+        await daemon.apply(replace(config, site_broker=replace(config.site_broker, open=True)))
+        await until(lambda: daemon.parts.broker is not None and daemon.parts.broker.ready.is_set())
+
+
+@needs_mosquitto
 async def test_the_mistake_is_logged_and_the_old_one_runs_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = config_of(tmp_path)
     change, _ = CHANGES["our broker, by a device's password"]
