@@ -249,7 +249,7 @@ class DeviceConfig:
 
 @slim(frozen=True, slots=True, kw_only=True)
 class NegotiationConfig:
-    """``[negotiation]``: power lent to and borrowed from other EMAs (docs/negotiation.md), for what (docs/price.md).
+    """``[negotiation]``: power lent to and borrowed from EMAs (docs/negotiation.md), and its price (docs/price.md).
     Prices are whole price units a kWh; which unit is for the operator and the headend to agree on."""
 
     enabled: bool = key(False, "lend and borrow; off: loans that run end in their time, and no new ones are made")
