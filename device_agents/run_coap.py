@@ -111,7 +111,10 @@ class CoapDevice(Runner):
         """
         host, addresses = await self._resolve()
         self._ema = host, self._ema[1]
-        self._context = await open_server(self._site(addresses), *self._bind, ipv6=self._ipv6)
+        try:
+            self._context = await open_server(self._site(addresses), *self._bind, ipv6=self._ipv6)
+        except OperatorError as err:
+            raise OperatorError(f"--bind: {err}") from err
         self.agent.addr = self._bind[0] if self._bind[0] not in WILDCARDS else _own_address(*self._ema)
         self.agent.port = self._bind[1]
         sender = asyncio.create_task(self._send())

@@ -152,7 +152,7 @@ async def test_a_taken_port_is_the_operators_mistake() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", port))
         runner = CoapDevice(lamp(Time()), "127.0.0.1", 5683, "127.0.0.1", port, SystemClock())
-        with pytest.raises(OperatorError, match=f"127.0.0.1:{port}"):
+        with pytest.raises(OperatorError, match=f"--bind: CoAP 127.0.0.1:{port}: "):
             await runner.run()
 
 
