@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from gateway.virtual_leds import VirtualLeds
 
 
+def _missing_w(state: ResourceState) -> float:
+    """What a device lacks to what it wants; all of that where it draws it already. 0: not known."""
+    whole = state.wish_w or state.resource.rated_w
+    drawn = None if state.reading is None else state.reading.power_w
+    missing = whole - (drawn or 0.0)
+    return missing if missing > 0 else whole
+
+
 def _integer(request: dict[str, Any], name: str, least: int = 0, most: int = 2**31) -> int:
     value = request.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -183,7 +191,7 @@ class Verbs:
         watts = request.get("watts")
         state = self._engine.states.get(number)
         if watts is None and state is not None:
-            watts = state.wish_w or state.resource.rated_w or None
+            watts = _missing_w(state) or None
         if watts is None:
             raise OperatorError(f"watts: how much does the device want back; write `smartema menu 1 {number} WATTS`")
         answer = self._engine.asked_back(number, _number({"watts": watts}, "watts"), _number(request, "for_s", 600.0))

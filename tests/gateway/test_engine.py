@@ -338,6 +338,20 @@ async def test_at_the_good_bye_nothing_is_commanded(make) -> None:
     assert next(iter(site.engine.book.events.values())).limit_w == 30.0, "kept for the next start"
 
 
+async def test_an_rdr_without_watts_asks_what_the_device_lacks(make) -> None:
+    site = make(100.0)
+    above = FakeUpstream((False, "Deny"))
+    site.engine.upstreams.append(above)
+    site.engine.appeared(site.field, replace(site.field.lamps[1].resource, levels=True))
+    site.field.report(1)
+    await site.engine.take_event(site.event(80.0))
+    await site.turn(3)
+    assert site.power_w == 80
+    await Verbs(SimpleNamespace(engine=site.engine)).do_rdr({"number": 1})
+    await until(lambda: above.asked)
+    assert above.asked == [(1, 20.0)]
+
+
 async def test_an_rdr_without_watts_of_a_device_that_never_said_what_it_draws(make) -> None:
     site = make(0.0)
     verbs = Verbs(SimpleNamespace(engine=site.engine))
