@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ def reason_of(err: BaseException, settings: MqttSettings) -> str:
     if getattr(code, "value", code) in BAD_CREDENTIALS:
         account = f"the account {settings.username!r} with its password" if settings.username else "us without account"
         return f"the broker does not take {account} ({err}); see username and password_file"
-    said = str(err) or type(err).__name__
+    # "[Errno 111] Connection refused": the number says nothing to an operator.
+    said = re.sub(r"^\[Errno -?\d+\] ", "", str(err)) or type(err).__name__
     if BEFORE_CONNACK in said and settings.tls is not None:
         # By TLS 1.3 a broker that does not take our certificate says so after the handshake, and hangs up.
         ours = settings.tls.certificate

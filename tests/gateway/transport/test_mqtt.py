@@ -206,7 +206,7 @@ async def test_the_back_off_grows_and_is_said_once() -> None:
             await clock.advance(60.0)
             await until(lambda before=before: len(lines.records) > before)  # type: ignore[misc]
     assert len(lines.at(logging.WARNING)) == 1
-    assert "Connection refused" in lines.at(logging.WARNING)[0]
+    assert ": Connection refused" in lines.at(logging.WARNING)[0]
 
 
 async def test_wrong_credentials_are_tried_again(tmp_path: Path) -> None:
