@@ -83,9 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Be that device until Ctrl-C, SIGTERM or the console's 3. Raise ``OperatorError``."""
+    # A daemon that started us puts the time before our lines.
+    stamp = "" if args.parent else "%(asctime)s "
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
+        format=stamp + "%(levelname)s %(message)s",
         stream=sys.stderr,
     )
     if args.virtual is not None:

@@ -94,6 +94,8 @@ async def test_they_end_with_the_daemon_and_do_not_come_back(tmp_path: Path) -> 
         code, _ = await ema.terminate()
         assert (code, lives(pid)) == (0, False)
         assert "cut short" not in ema.log()
+        # The time stands before a line once: ours.
+        assert ema.lines("virtual coap: INFO 5 virtual LEDs over coap")
         await ema.start()
         assert (await menu(ema, "100")).stdout == "no virtual LEDs over CoAP\n"
         # Killed it cannot end them; they see it.
