@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from headend.ems.state import Delivery, Device, DeviceCommand, Ema, Event, Mode,
 
 # Rows that one pruning commit removes, so that it holds nobody up.
 PRUNE_ROWS = 2000
+# Before the names of what a row is found by, and of what is set: SQLAlchemy keeps the columns' own names to itself.
+KEY, SET = "key_", "set_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Loaded:
     last_event: int = 0
     last_rdr: int = 0
     last_command: int = 0
+
+
+_COUNTED = (
+    sql.update(rows.ReportCountRow)
+    .where(rows.ReportCountRow.ema == sql.bindparam(f"{KEY}ema"))
+    .values(
+        stored=rows.ReportCountRow.stored + sql.bindparam("more"),
+        duplicates=rows.ReportCountRow.duplicates + sql.bindparam("again"),
+    )
+)
 
 
 def check_schema(connection: Connection, url: str) -> None:
@@ -90,15 +103,10 @@ def add_reports(connection: Connection, reports: list[NewReport]) -> list[bool]:
             ],
         )
         add_samples(connection, [r.sample for r in new if r.sample is not None])
-    count = rows.ReportCountRow
     for ema, (stored, doubled) in tally.items():
-        changed = connection.execute(
-            sql.update(count)
-            .where(count.ema == ema)
-            .values(stored=count.stored + stored, duplicates=count.duplicates + doubled)
-        )
-        if changed.rowcount == 0:
-            connection.execute(sql.insert(count), {"ema": ema, "stored": stored, "duplicates": doubled})
+        counted = {f"{KEY}ema": ema, "more": stored, "again": doubled}
+        if connection.execute(_COUNTED, counted).rowcount == 0:
+            connection.execute(sql.insert(rows.ReportCountRow), {"ema": ema, "stored": stored, "duplicates": doubled})
     return fresh
 
 
@@ -149,11 +157,35 @@ def _picked(thing: object, names: str) -> dict[str, Any]:
 
 
 def upsert(connection: Connection, ready: list[Row]) -> None:
-    """Update, else insert: the same words for every database, and this process is the only writer."""
+    """Update, else insert: the same words for every database, and this process is the only writer.
+
+    One statement for all rows of one shape: to put words together for each takes longer than to run them, in a thread
+    that keeps the loop from answering meanwhile.
+    """
+    shapes: dict[tuple[type[rows.Base], tuple[str, ...], tuple[str, ...]], list[dict[str, Any]]] = {}
     for table, key, values in ready:
-        where = [getattr(table, name) == value for name, value in key.items()]
-        if connection.execute(sql.update(table).where(*where).values(**values)).rowcount == 0:
-            connection.execute(sql.insert(table).values(**key, **values))
+        row = {f"{KEY}{name}": value for name, value in key.items()}
+        row |= {f"{SET}{name}": value for name, value in values.items()}
+        shapes.setdefault((table, tuple(key), tuple(values)), []).append(row)
+    for (table, keys, names), many in shapes.items():
+        update, insert = _update(table, keys, names), _insert(table, keys, names)
+        if len(many) > 1 and connection.execute(update, many).rowcount == len(many):
+            continue
+        for row in many:
+            if connection.execute(update, row).rowcount == 0:
+                connection.execute(insert, row)
+
+
+@functools.cache
+def _update(table: type[rows.Base], keys: tuple[str, ...], names: tuple[str, ...]) -> sql.Update:
+    where = [getattr(table, name) == sql.bindparam(f"{KEY}{name}") for name in keys]
+    return sql.update(table).where(*where).values({name: sql.bindparam(f"{SET}{name}") for name in names})
+
+
+@functools.cache
+def _insert(table: type[rows.Base], keys: tuple[str, ...], names: tuple[str, ...]) -> sql.Insert:
+    bound: dict[str, Any] = {name: sql.bindparam(f"{KEY}{name}") for name in keys}
+    return sql.insert(table).values(bound | {name: sql.bindparam(f"{SET}{name}") for name in names})
 
 
 def load(connection: Connection, since: float) -> Loaded:

@@ -152,6 +152,31 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_many_are_saved_by_one_statement(store: Store) -> None:
+    """Each statement costs the loop its turn: a save of 200 EMAs would keep polls waiting."""
+    emas = [Ema(f"gw/{number}", power_w=1.0) for number in range(200)]
+    await store.save_now(*emas)
+    ran: list[int] = []
+    assert store._engine is not None
+    sql.event.listen(
+        store._engine, "before_cursor_execute", lambda _c, _cur, _words, rows, _ctx, many: ran.append(len(rows) * many)
+    )
+    for ema in emas:
+        ema.power_w = 2.0
+    await store.save_now(*emas)
+    assert ran == [200]
+    loaded = await store.load(since=0.0)
+    assert {ema.power_w for ema in loaded.emas.values()} == {2.0}
+
+
+async def test_known_and_new_ones_are_saved_together(store: Store) -> None:
+    await store.save_now(Ema("gw/1", power_w=1.0), Ema("gw/3", power_w=1.0))
+    await store.save_now(*(Ema(f"gw/{number}", power_w=2.0) for number in (1, 2, 3, 4)), Ema("gw/2", power_w=3.0))
+    loaded = await store.load(since=0.0)
+    powers = {"gw/1": 2.0, "gw/2": 3.0, "gw/3": 2.0, "gw/4": 2.0}
+    assert {ema.name: ema.power_w for ema in loaded.emas.values()} == powers
+
+
 async def test_the_series_and_the_energy_of_a_day(store: Store) -> None:
     reports = [_report(str(i), at=i * 60.0, power=100.0 if i < 60 else -60.0) for i in range(120)]
     await _add(store, *reports)
