@@ -23,6 +23,7 @@ import aiocoap
 import aiocoap.resource
 
 from gateway.clock import SystemClock
+from gateway.settled import settle
 from headend.ems.app import Ems
 from headend.ems.head import EventBody
 from headend.ems.settings import EmsSettings
@@ -131,6 +132,7 @@ class Peer:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         while not self._head.up:
             await asyncio.sleep(AGAIN_S)
+        settle()  # as the command line does
         print("up", flush=True)
         while line := (await lines.readline()).strip():
             if line == b"counts":

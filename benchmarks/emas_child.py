@@ -24,6 +24,7 @@ from gateway.config.model import Config, EmaConfig, SiteCoapConfig, UpstreamConf
 from gateway.daemon import Daemon
 from gateway.links.mir2017 import client_happenings as link
 from gateway.links.mir2017 import messages as wire
+from gateway.settled import settle
 from gateway.site.command import Command
 from gateway.site.event import RdrAnswer
 from gateway.site.resource import Kind, Reading, Resource
@@ -155,6 +156,7 @@ class Emas:
                 await self._start(number)
                 sizes.append(rss_kb(os.getpid()))
             await self._quiet()
+        settle()  # as the command line does
         playing = asyncio.create_task(self._play())
         print(json.dumps({"first_kb": sizes[0]}), flush=True)
         lines = asyncio.StreamReader()

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway.clock import SystemClock
     from gateway.daemon import Daemon
     from gateway.notify import Notifier
+    from gateway.settled import settle
 
     async def main() -> None:
         daemon = Daemon(
@@ -49,7 +50,16 @@ def run(args: argparse.Namespace) -> int:
         loop.add_signal_handler(signal.SIGTERM, daemon.stop)
         loop.add_signal_handler(signal.SIGINT, daemon.stop)
         loop.add_signal_handler(signal.SIGHUP, daemon.hangup)
-        await daemon.run()
+
+        async def settled() -> None:
+            await daemon.ready.wait()
+            settle()
+
+        settling = asyncio.ensure_future(settled())
+        try:
+            await daemon.run()
+        finally:
+            settling.cancel()
 
     asyncio.run(main())
     return 0

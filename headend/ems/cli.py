@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from gateway.errors import OperatorError
+from gateway.settled import settle
 from headend.ems.settings import EmsSettings
 
 LISTS = ("emas", "devices", "events", "rdr", "commands", "limits", "reports", "vtns")
@@ -168,6 +169,7 @@ def _serve(args: argparse.Namespace) -> int:
 
         async def announce() -> None:
             await ems.ready()
+            settle()
             notifier.ready(f"API {ems.url}")
 
         announcing = asyncio.ensure_future(announce())

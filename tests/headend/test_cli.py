@@ -7,6 +7,7 @@ import json
 import random
 import re
 import signal
+import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -135,6 +136,38 @@ async def test_from_the_command_line_to_the_ema_and_back(server: Server) -> None
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_collection_does_not_walk_what_it_serves_with(tmp_path: Path) -> None:
+    """It would stop all answers for as long."""
+    said = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))\n"
+    coap = f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    serve = [
+        "ems",
+        "--broker",
+        "none",
+        "--coap",
+        coap,
+        "--http",
+        "127.0.0.1:0",
+        "--state-dir",
+        str(tmp_path / "ems"),
+        "--no-tty",
+    ]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", f"{said}import sys; from gateway.cli import main; sys.exit(main({serve!r}))",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        served = tmp_path / "ems" / "endpoint.json"
+        await until(lambda: served.exists() or process.returncode is not None, 30, "the EMS serves")
+        process.send_signal(signal.SIGTERM)
+        out, _ = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert int(out) > 10_000
 
 
 async def test_what_it_leaves_on_disk_is_for_its_owner(server: Server) -> None:
