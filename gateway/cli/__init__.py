@@ -58,6 +58,12 @@ COMMANDS = (
         "headend",
     ),
     SubCommand(
+        "oscore",
+        "gateway.cli.oscore",
+        "make keys that protect CoAP between an EMA and its EMS",
+        "smartema oscore make keys --ema 1",
+    ),
+    SubCommand(
         "device",
         "device_agents.cli",
         "be one device: LED, PV, ESS or EV",

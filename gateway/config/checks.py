@@ -11,6 +11,7 @@ from gateway.config.lines import Path
 from gateway.config.model import Config, UpstreamConfig
 from gateway.config.notes import Notes
 from gateway.config.places import file, host_name, is_loopback, key_pair, listed, network, own_address, secret, timezone
+from gateway.errors import OperatorError
 
 # sun_path of a Unix socket has 108 bytes, one of them for the end.
 LONGEST_SOCKET_PATH = 107
@@ -81,7 +82,7 @@ def _upstream(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
     file(upstream.cert_file, (*at, "cert_file"), notes)
     secret(upstream.password_file, (*at, "password_file"), notes)
     secret(upstream.key_file, (*at, "key_file"), notes)
-    if upstream.host and not upstream.tls and not is_loopback(upstream.host):
+    if upstream.host and not upstream.tls and not upstream.oscore_dir and not is_loopback(upstream.host):
         text = f"{upstream.host} is reached without TLS: limits, reports and the password can be read and changed"
         if upstream.protocol != "mqtt":
             way = {"coap": "plain CoAP", "udp": "UDP"}[upstream.protocol]
@@ -90,6 +91,7 @@ def _upstream(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
         else:
             notes.doubtful((*at, "tls"), f"{text} on the way; set tls = true", (*at, "host"))
     _upstream_protocol(upstream, at, notes)
+    _upstream_oscore(upstream, at, notes)
     if upstream.tls and upstream.port_used == 1883:
         notes.doubtful((*at, "port"), "1883 is usually without TLS; 8883 is usual with tls = true")
 
@@ -118,6 +120,23 @@ def _upstream_protocol(upstream: UpstreamConfig, at: Path, notes: Notes) -> None
             notes.wrong((*at, "sources"), text)
     if upstream.bind:
         host_name(upstream.bind, (*at, "bind"), notes)
+
+
+def _upstream_oscore(upstream: UpstreamConfig, at: Path, notes: Notes) -> None:
+    """Its context is there, ours and closed to others."""
+    if not upstream.oscore_dir:
+        return
+    if upstream.protocol != "coap":
+        notes.wrong((*at, "oscore_dir"), 'belongs to protocol = "coap"', (*at, "protocol"))
+        return
+    from pathlib import Path as Folder
+
+    from gateway.transport.oscore_files import ema_of
+
+    try:
+        ema_of(Folder(upstream.oscore_dir))
+    except OperatorError as err:
+        notes.wrong((*at, "oscore_dir"), str(err))
 
 
 def _upstream_emap1b(config: Config, upstream: UpstreamConfig, at: Path, notes: Notes) -> None:

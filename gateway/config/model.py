@@ -138,6 +138,7 @@ class UpstreamConfig:
         0, "coap, udp: our port for the EMS; 0: [site_coap] port; udp: any free one", least=1, most=65535, unset=0
     )
     sources: tuple[str, ...] = key((), "coap, udp: addresses or networks that may write to us; empty: the EMS's own")
+    oscore_dir: str = key("", "coap: folder with our OSCORE context for this EMS; empty: not protected", path=True)
     confirmable: bool = key(True, "coap: ask with confirmable messages, sent again by CoAP itself until answered")
 
     @property

@@ -1,7 +1,7 @@
 """CoAP endpoints over aiocoap, on kernels with and without IPv6, with a list of allowed sources.
 
-Cannot do: DTLS, multicast discovery. OSCORE comes with its own extra. Without IPv6 an unreachable peer is noticed by
-its silence only: that transport of aiocoap gets no ICMP errors.
+Cannot do: DTLS, multicast discovery; OSCORE is in ``gateway.transport.oscore``. Without IPv6 an unreachable peer is
+noticed by its silence only: that transport of aiocoap gets no ICMP errors.
 """
 
 from __future__ import annotations

@@ -124,8 +124,14 @@ async def ask(
 
 
 def _request(context: aiocoap.Context, message: aiocoap.Message, known: bool) -> Any:
-    """``context.request``; one datagram to an address that is known leaves at once, not two turns of the loop later."""
+    """``context.request``, protected where the peer has a key.
+
+    One datagram to an address that is known leaves at once, not two turns of the loop later.
+    """
     blocks = len(message.payload) > LARGEST_DATAGRAM
+    secured = getattr(message.remote, "request", None)  # gateway.transport.oscore.SecuredAddress
+    if secured is not None:
+        return secured(context, message, blocks)
     if blocks or not known or len(context.request_interfaces) != 1:
         return context.request(message, handle_blockwise=blocks)
     pipe = Pipe(message, context.log)

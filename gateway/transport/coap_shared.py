@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.transport.coap import GuardedSite, Sources, open_server, peer_host  # isort: skip
 import aiocoap
+import aiocoap.error
 
 from gateway.errors import OperatorError
 from gateway.transport.coap_site import WELL_KNOWN, Discovery
@@ -40,12 +41,26 @@ class _Trees(GuardedSite):
         self.add_resource(WELL_KNOWN, Discovery(self.sites))
 
     async def render_to_pipe(self, request: Any) -> None:
+        if request.request.opt.oscore is not None:
+            await self._secured(request)
+            return
         path = tuple(request.request.opt.uri_path)
         for site in self.sites:
             if site.has(path):
                 await site.render_to_pipe(request)
                 return
         await super().render_to_pipe(request)
+
+    async def _secured(self, pipe: Any) -> None:
+        """Its path is known only once it is opened."""
+        for site in self.sites:
+            key = site.keys.find(pipe.request) if site.keys is not None else None
+            if key is not None:
+                from gateway.transport.oscore import serve
+
+                await serve(pipe, key, self)
+                return
+        raise aiocoap.error.Unauthorized("Security context not found")
 
 
 class _Server:

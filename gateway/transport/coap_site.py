@@ -66,8 +66,11 @@ class Discovery:
 class GuardedSite:
     """A tree of resources that answers 4.03 to whoever is not in its list of sources."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, keys: Any = None, only_secured: bool = False) -> None:
+        """``keys``: those of ``gateway.transport.oscore``; ``only_secured``: what none of them protected is refused."""
         self.sources = sources
+        self.keys = keys
+        self._only_secured = only_secured
         self._resources: dict[Path, Any] = {}
         self._trees: dict[Path, Any] = {}
 
@@ -95,6 +98,8 @@ class GuardedSite:
         request = pipe.request
         if not self.sources.allows(peer_host(request.remote)):
             raise aiocoap.error.Forbidden
+        if self._only_secured and self.keys.speaker(request.remote) is None:
+            raise aiocoap.error.Unauthorized
         path = tuple(request.opt.uri_path)
         resource = self._resources.get(path)
         if resource is None:

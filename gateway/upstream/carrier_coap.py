@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.transport.coap import Deadline, GuardedSite, Sources, host_port  # isort: skip
 import aiocoap
@@ -27,6 +27,9 @@ from gateway.links.mir2017.client_happenings import ClientOutput, SessionUp
 from gateway.transport.coap_ask import LARGEST_DATAGRAM, TEXT, ask, short_tokens
 from gateway.transport.coap_shared import CoapHub, Lease
 from gateway.upstream.carrier import Hooks, UpperClient
+
+if TYPE_CHECKING:
+    from gateway.transport.oscore import Keys, SecuredAddress
 
 OBSERVE, NONE = 2, 3
 # The machine's seconds: an EMS answers within milliseconds, after its commit.
@@ -83,6 +86,7 @@ class CoapCarrier:
         clock: Clock,
         hooks: Hooks,
         logger: logging.Logger,
+        keys: Keys | None = None,
     ) -> None:
         self.reconnects = 0  # there is nothing to connect
         self.oversized = 0
@@ -94,6 +98,8 @@ class CoapCarrier:
         self._clock = clock
         self._hooks = hooks
         self._log = logger
+        self._keys = keys
+        self._secured: SecuredAddress | None = None
         self._lease: Lease | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._observing: asyncio.Task[None] | None = None
@@ -120,7 +126,24 @@ class CoapCarrier:
 
     async def run(self) -> None:
         """Serve and ask until cancelled. Raise ``OperatorError`` when our own address is taken."""
-        site = GuardedSite(await self._sources())
+        if self._keys is None:
+            await self._run()
+            return
+        from gateway.transport.oscore import secured
+
+        try:
+            [key] = self._keys.open()
+        except OperatorError as err:
+            raise OperatorError(f"upstream {self._config.name}: oscore_dir: {err}") from None
+        self._secured = secured(key, self._config.host, self._config.port_used)
+        try:
+            await self._run()
+        finally:
+            self._secured = None
+            self._keys.close()
+
+    async def _run(self) -> None:
+        site = GuardedSite(await self._sources(), self._keys, only_secured=self._keys is not None)
         for path in self._served.paths:
             site.add_resource(path.split("/"), _Written(self, path))
         for path in self._served.long:
@@ -179,7 +202,7 @@ class CoapCarrier:
     async def _ask(self, lease: Lease, send: wire.Send) -> Any:
         how = self._config.confirmable, self._served.content_format
         async with self._blocks if len(send.body) > LARGEST_DATAGRAM else contextlib.nullcontext():
-            to = self._remote or self.address
+            to = self._remote or self._secured or self.address
             try:
                 answer = await ask(lease.context, to, send.topic, send.body, ANSWER_S, *how)
             except TransientError:
@@ -241,7 +264,11 @@ class CoapCarrier:
         # Nothing else goes to this EMS while a question waits for its acknowledgement.
         message = aiocoap.Message(code=aiocoap.GET, observe=0, transport_tuning=Deadline(ANSWER_S))
         message.set_request_uri(f"coap://{self.address}/{self._client.observes}", set_uri_host=False)
-        request = context.request(message, handle_blockwise=False)
+        if self._secured is not None:
+            message.remote = self._secured
+            request = self._secured.request(context, message, False)
+        else:
+            request = context.request(message, handle_blockwise=False)
         try:
             async with asyncio.timeout(ANSWER_S):
                 first = await request.response
@@ -256,6 +283,8 @@ class CoapCarrier:
         finally:
             if not request.observation.cancelled:
                 request.observation.cancel()
+            if self._secured is not None:
+                request.secured.cancel()
 
     def _notified(self, message: Any) -> None:
         if message.payload != INITIAL:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.config.model import EmaConfig, UpstreamConfig
     from gateway.links.emap1b.client import Client as Emap1bClient
     from gateway.transport.coap_shared import CoapHub
+    from gateway.transport.oscore import Keys
     from gateway.upstream.carrier_coap import CoapClient, Served
     from gateway.upstream.carrier_mqtt import MqttClient
 
@@ -93,9 +94,29 @@ def _over_coap(client: CoapClient, served: Served, config: UpstreamConfig, ways:
     from gateway.transport.coap_shared import CoapHub
     from gateway.upstream.carrier_coap import CoapCarrier
 
+    keys = None
+    if config.oscore_dir:
+        keys = _keys(config, client.ema)
     hub = ways.hub or CoapHub()
     where = (config.bind or ways.coap[0], config.local_port or ways.coap[1])
-    return client, lambda hooks: CoapCarrier(config, client, served, hub, where, ways.clock, hooks, ways.logger)
+    return client, lambda hooks: CoapCarrier(config, client, served, hub, where, ways.clock, hooks, ways.logger, keys)
+
+
+def _keys(config: UpstreamConfig, ema: int) -> Keys:
+    from pathlib import Path
+
+    from gateway.transport.oscore_files import ema_of
+
+    try:
+        from gateway.transport.oscore import Keys
+    except ImportError as err:
+        text = f"oscore_dir: needs {err.name}: pip install 'smartema[oscore]'"
+        raise OperatorError(f"upstream {config.name}: {text}") from err
+    folder = Path(config.oscore_dir)
+    whose = ema_of(folder)
+    if whose != ema:
+        raise OperatorError(f"upstream {config.name}: oscore_dir: {folder} is of EMA {whose}, not {ema}")
+    return Keys([folder])
 
 
 def _udp(config: UpstreamConfig, ema: EmaConfig, ways: Ways) -> Made:

@@ -59,12 +59,17 @@ class Ems:
             from headend.ems.coap import CoapHead
 
             hub = CoapHub()
-            self.heads.append(CoapHead(self.service, settings, self.log, hub))
+            keys = None
+            if settings.oscore_dir:
+                from headend.ems.keys import keys_of
+
+                keys = keys_of(settings)
+            self.heads.append(CoapHead(self.service, settings, self.log, hub, keys=keys))
             if settings.ems_name:
                 from headend.ems.emap1b import emap1b_coap_server
 
                 emap1b = emap1b_coap_server(self.service, settings, clock, rng)
-                self.heads.append(CoapHead(self.service, settings, self.log, hub, emap1b))
+                self.heads.append(CoapHead(self.service, settings, self.log, hub, emap1b, keys))
         if settings.udp:
             from headend.ems.udp import UdpHead
 

@@ -38,6 +38,7 @@ from headend.ems.view_types import LinkView
 
 if TYPE_CHECKING:
     from gateway.links.emap1b.coap_server import CoapServer as Emap1bServer
+    from gateway.transport.oscore import Keys
 
 NAME = "coap"
 # An answer waits for the commit behind it; an EMA asks again after about as long.
@@ -57,6 +58,7 @@ class CoapHead:
         log: logging.Logger,
         hub: CoapHub,
         emap1b: Emap1bServer | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.name = NAME if emap1b is None else f"{NAME} emap1b"
         self.controls_devices = emap1b is None
@@ -75,6 +77,10 @@ class CoapHead:
             admit=lambda number: service.admits(wire.ema_name(number)),
             prices=lambda number: service.prices.budgets(wire.ema_name(number)),
         )
+        self._keys = keys
+        self._speaker: Any = None  # the address of whoever is heard now
+        if keys is not None:
+            self.server.speaks = self._speaks
         self._observed = "obs" if emap1b is None else PROFILE
         self._format = TEXT if emap1b is None else CONTENT_FORMAT
         self.up = False
@@ -88,7 +94,16 @@ class CoapHead:
 
     async def run(self) -> None:
         """Raise ``OperatorError`` when the address is taken."""
-        site = GuardedSite(self._sources)
+        if self._keys is not None:
+            self._keys.open()
+        try:
+            await self._run()
+        finally:
+            if self._keys is not None:
+                self._keys.close()
+
+    async def _run(self) -> None:
+        site = GuardedSite(self._sources, self._keys)
         for path in self.server.paths:
             site.add_resource(path.split("/"), _Asked(self, path))
         site.add_resource([self._observed], _Observed(self))
@@ -119,6 +134,7 @@ class CoapHead:
         if len(request.payload) > LARGEST_REQUEST:
             self.oversized += 1
             return aiocoap.Message(code=aiocoap.REQUEST_ENTITY_TOO_LARGE)
+        self._speaker = request.remote
         key, outputs = self.server.requested(path, request.payload)
         waits = key is not None and not any(isinstance(output, Answer | Refused) for output in outputs)
         if waits and len(self._waiting) >= MOST_WAITING:
@@ -164,13 +180,24 @@ class CoapHead:
 
     def observes(self, rest: str, observation: Any, remote: Any) -> int:
         """An EMA observes, perhaps again. Raise ``PeerError``."""
-        ema = self.server.observed(rest)
+        ema = self.observed(rest, remote)
         before = self._observers.pop(ema, None)
         if before is not None:
             before.end()
         self._where[ema] = remote
         self._observers[ema] = _Observer(observation, self._format)
         return ema
+
+    def observed(self, rest: str, remote: Any) -> int:
+        """The EMA that ``remote`` wants to observe. Raise ``PeerError``."""
+        self._speaker = remote
+        return self.server.observed(rest)
+
+    def _speaks(self, number: int) -> bool:
+        """An EMA with a key speaks by it and for itself alone; one without, only without."""
+        assert self._keys is not None
+        speaker = self._keys.speaker(self._speaker)
+        return number not in self._keys.emas if speaker is None else speaker == number
 
     def registered(self, ema: int) -> None:
         """Its observation stands: what waits for it is told by the service."""
@@ -345,7 +372,7 @@ class _Observed(aiocoap.resource.ObservableResource, PathCapable):
 
     async def render_get(self, request: Any) -> Any:
         try:
-            self._head.server.observed("/".join(request.opt.uri_path))
+            self._head.observed("/".join(request.opt.uri_path), request.remote)
         except PeerError as err:
             return aiocoap.Message(code=aiocoap.NOT_FOUND, payload=str(err).encode()[:200])
         return aiocoap.Message(code=aiocoap.CONTENT, payload=coap.INITIAL, content_format=TEXT)

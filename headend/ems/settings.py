@@ -42,6 +42,7 @@ class EmsSettings:
     tls: bool = _key(False, "TLS with the system's CA certificates; ca_file includes it")
     coap: str = _key("", "HOST:PORT where EMAs reach us over CoAP, such as 127.0.0.1:5683; empty: not served")
     coap_sources: str = _key("", "addresses or networks that may speak to it, by commas; empty: loopback only")
+    oscore_dir: str = _key("", "folder with one OSCORE context an EMA; empty: CoAP is not protected")
     udp: str = _key("", "HOST:PORT where VTNs and EMAs reach us over UDP, such as 127.0.0.1:9090; empty: not served")
     udp_sources: str = _key("", "addresses or networks that may speak to it, by commas; empty: loopback only")
     udp_emas: str = _key("", "EMAs that report over UDP without their number, such as 1=10.0.0.5,2=10.0.0.6:9091")
@@ -87,6 +88,8 @@ class EmsSettings:
             parse_address("broker", self.broker)
         if self.coap:
             parse_address("coap", self.coap)
+        if self.oscore_dir and not self.coap:
+            raise OperatorError("oscore_dir: belongs to coap, which is not served")
         if self.udp:
             parse_address("udp", self.udp)
         if self.broker == NO_BROKER and not self.coap and not self.udp:

@@ -6,7 +6,7 @@ EMA asks from); else what ``emap1b.server`` cannot.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from gateway.errors import PeerError
 from gateway.links.emap1b import messages as emap
@@ -29,6 +29,15 @@ class CoapServer:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+
+    @property
+    def speaks(self) -> Callable[[int], bool]:
+        """May whoever sent what is handled now speak for this EMA; who knows keys replaces it."""
+        return self._server.speaks
+
+    @speaks.setter
+    def speaks(self, speaks: Callable[[int], bool]) -> None:
+        self._server.speaks = speaks
 
     @property
     def refused(self) -> int:

@@ -76,6 +76,8 @@ class Server(Says):
         self.zone = zone
         self.duration_ms = duration_ms
         self.refused = 0
+        # May whoever sent what is handled now speak for this EMA; who knows keys replaces it.
+        self.speaks: Callable[[int], bool] = lambda number: True
         self._admit = admit or (lambda number: len(self._emas) < most_emas)
         self._opts_at_once = opts_at_once
 
@@ -90,7 +92,7 @@ class Server(Says):
 
     def admits(self, number: int) -> bool:
         """Is it known, or may it come."""
-        return number in self._emas or self._admit(number)
+        return self.speaks(number) and (number in self._emas or self._admit(number))
 
     def received(self, topic: str, body: bytes) -> list[ServerOutput]:
         """One message of an EMA. Never raises: what the profile does not allow is counted and one ``Refused``."""
@@ -158,6 +160,8 @@ class Server(Says):
         number = emap.number_in(message.source)
         if number is None:
             raise PeerError(f"{message.service} SrcEMA: {shown(message.source)} does not end in a number to 99999")
+        if not self.speaks(number):
+            raise PeerError(f"{message.service} SrcEMA: {message.source} is not spoken for by its own key")
         session = self._emas.get(number)
         if session is None:
             if not self._admit(number):
@@ -213,7 +217,9 @@ class Server(Says):
             raise err
         source, _, request, _ = emap.read_head(fields)
         ema = emap.number_in(source)
-        if ema is None or not request or (ema in self._emas and self._emas[ema].ven_id != source):
+        if ema is None or not request or not self.speaks(ema):
+            raise err
+        if ema in self._emas and self._emas[ema].ven_id != source:
             raise err
         self.refused += 1
         code = NOT_SERVED if isinstance(err, _NotServed) else CANNOT

@@ -94,6 +94,8 @@ class Server:
         self.zone = zone
         self.duration_ms = duration_ms
         self.refused = 0
+        # May whoever sent what is handled now speak for this EMA; who knows keys replaces it.
+        self.speaks: Callable[[int], bool] = lambda number: True
         self._vtn = vtn_name
         self._ems = ems_name
         self._admit = admit or (lambda number: len(self._emas) < MOST_EMAS)
@@ -150,6 +152,8 @@ class Server:
         return ema
 
     def _ema(self, number: int, ven_id: str = "") -> EmaSession:
+        if not self.speaks(number):
+            raise PeerError(f"gw/{number}: is not spoken for by its own key")
         session = self._emas.get(number)
         if session is None:
             if not self._admit(number):
@@ -210,7 +214,7 @@ class Server:
     def _report_refused(self, body: bytes, err: PeerError) -> list[ServerOutput]:
         """Without an answer its EMA would send it for ever, and nothing behind it."""
         named = named_report(body)
-        if named is None:
+        if named is None or not self.speaks(named[0]):
             raise err
         self.refused += 1
         code = NOT_SERVED if isinstance(err, _NotServed) else CANNOT
@@ -228,7 +232,7 @@ class Server:
             self._ema(device.ema)
         except PeerError as err:
             named = named_device(body)
-            if named is None:
+            if named is None or not self.speaks(named[0]):
                 raise
             self.refused += 1
             return None, [Answer(None, b"DR " + wire.DeviceAck(*named).encode()), Refused("device", str(err))]
