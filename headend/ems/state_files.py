@@ -13,13 +13,15 @@ ENDPOINT_FILE = "endpoint.json"
 
 
 def private_file(path: Path, text: str) -> None:
-    """A new file that only we can read. Raise ``OperatorError``."""
+    """A file that only we can read, there whole or not at all. Raise ``OperatorError``."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(text + "\n")
+        new.replace(path)
     except OSError as err:
         raise OperatorError(f"{path}: {err.strerror}; choose another --state-dir") from err
 
