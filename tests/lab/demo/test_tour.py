@@ -27,7 +27,7 @@ RUNS = {
     "seed 11": (*IMPAIRED, "--seed", "11", "--only", "mqtt 1 mir2017"),
     "seed 12": (*IMPAIRED, "--seed", "12", "--only", "coap 0 mir2017"),
     "seed 13": (*IMPAIRED, "--seed", "13", "--only", "coap 2 mir2017"),
-    "seed 14": (*IMPAIRED, "--seed", "14", "--only", "mqtt 2 emap1b"),
+    "seed 15": (*IMPAIRED, "--seed", "15", "--only", "mqtt 2 emap1b"),
 }
 PATIENCE_S = 180.0
 
