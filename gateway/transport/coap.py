@@ -28,6 +28,7 @@ __all__ = [
     "Guard",
     "GuardedSite",
     "Sources",
+    "answer_to",
     "has_ipv6",
     "host_port",
     "open_server",
@@ -165,15 +166,30 @@ async def put(
     else:
         message.remote = to
         message.opt.uri_path = tuple(path.split("/"))
-    peer = to if isinstance(to, str) else to.hostinfo
+    return await answer_to(
+        context, message, lambda: context.request(message, handle_blockwise=False), to, path, seconds
+    )
+
+
+async def answer_to(
+    context: aiocoap.Context,
+    message: aiocoap.Message,
+    request: Callable[[], Any],
+    to: interfaces.EndpointAddress | str,
+    path: str,
+    seconds: float,
+) -> Any:
+    """The answer to ``message``, which ``request`` sends. Raise ``TransientError`` when none comes in ``seconds``; after
+    that, and once cancelled, it is not sent again."""
     asked: asyncio.Future[Any] | None = None
     try:
-        asked = context.request(message, handle_blockwise=False).response
+        asked = request().response
         await asyncio.wait((asked,), timeout=seconds)
         if not asked.done():
             raise TimeoutError
         return asked.result()
     except (aiocoap.error.Error, OSError, TimeoutError) as err:
+        peer = to if isinstance(to, str) else to.hostinfo
         raise TransientError(f"CoAP {peer}: PUT /{path}: {_reason(err, seconds)}") from err
     finally:
         # First withdrawn, then cancelled: what aiocoap sends again for an answer that is cancelled fails in its timer.

@@ -7,14 +7,12 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from gateway.transport.coap import Deadline  # isort: skip
+from gateway.transport.coap import Deadline, answer_to  # isort: skip
 import aiocoap
 import aiocoap.error
 from aiocoap import interfaces
 from aiocoap.pipe import Pipe
 from aiocoap.protocol import Request
-
-from gateway.errors import TransientError
 
 TEXT = 0
 LARGEST_DATAGRAM = 1024  # what goes beyond goes in blocks of that
@@ -115,12 +113,9 @@ async def ask(
     else:
         message.remote = to
         message.opt.uri_path = tuple(path.split("/"))
-    try:
-        async with asyncio.timeout(seconds):
-            return await _request(context, message, not isinstance(to, str)).response
-    except (aiocoap.error.Error, OSError, TimeoutError) as err:
-        peer = to if isinstance(to, str) else to.hostinfo
-        raise TransientError(f"CoAP {peer}: PUT /{path}: {reason(err, seconds)}") from err
+    return await answer_to(
+        context, message, lambda: _request(context, message, not isinstance(to, str)), to, path, seconds
+    )
 
 
 def _request(context: aiocoap.Context, message: aiocoap.Message, known: bool) -> Any:
@@ -141,10 +136,3 @@ def _request(context: aiocoap.Context, message: aiocoap.Message, known: bool) ->
     except Exception as err:
         pipe.add_exception(err)
     return request
-
-
-def reason(err: Exception, seconds: float) -> str:
-    """Why there is no answer, for one line of the log."""
-    if isinstance(err, (TimeoutError, aiocoap.error.ConRetransmitsExceeded)):
-        return f"no answer within {seconds:.3g} s"
-    return str(err.__cause__ or "") or str(err) or type(err).__name__

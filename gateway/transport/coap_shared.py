@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.transport.coap import GuardedSite, Sources, open_server, peer_host  # isort: skip
+from gateway.transport.coap import GuardedSite, Sources, open_server  # isort: skip
 import aiocoap
 import aiocoap.error
 
@@ -120,8 +120,3 @@ class CoapHub:
     def forget(self, key: tuple[str, int]) -> None:
         """Its last part went."""
         self._servers.pop(key, None)
-
-
-def peer_of(request: Any) -> str:
-    """The bare address that a request came from."""
-    return peer_host(request.remote)
