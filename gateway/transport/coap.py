@@ -179,8 +179,8 @@ async def answer_to(
     path: str,
     seconds: float,
 ) -> Any:
-    """The answer to ``message``, which ``request`` sends. Raise ``TransientError`` when none comes in ``seconds``; after
-    that, and once cancelled, it is not sent again."""
+    """The answer to ``message``, which ``request`` sends. Raise ``TransientError`` when none comes in ``seconds``;
+    after that, and once cancelled, it is not sent again."""
     asked: asyncio.Future[Any] | None = None
     try:
         asked = request().response
