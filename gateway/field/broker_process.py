@@ -107,6 +107,11 @@ class BrokerProcess:
         process = Path("/proc") / str(pid)
         try:
             program = (process / "cmdline").read_bytes().split(b"\0")[0]
+            if not program:
+                # One that was killed has no command line any more, and for a moment it still has its port.
+                stat = (process / "stat").read_text(encoding="ascii", errors="replace")
+                _, named, state = stat.rpartition("(mosquitto) ")
+                return bool(named) and state[:1] not in ("Z", "X")
             return (
                 os.path.basename(program) == b"mosquitto" and (process / "cwd").resolve() == self._directory.resolve()
             )

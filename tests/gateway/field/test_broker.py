@@ -215,6 +215,29 @@ async def test_an_orphan_of_the_last_run_is_ended_by_its_pid_file(tmp_path: Path
 
 
 @needs_mosquitto
+async def test_the_port_of_an_orphan_that_was_killed_is_waited_for(tmp_path: Path) -> None:
+    """As after kill -9 of the daemon, whose broker is killed with it: it is going, and for a moment has its port."""
+    assert MOSQUITTO is not None
+    broker = make(tmp_path)
+    broker.prepare()
+    for _ in range(10):
+        orphan = subprocess.Popen(
+            [MOSQUITTO, "-c", "mosquitto.conf"], cwd=tmp_path / "broker", stderr=subprocess.DEVNULL
+        )
+        await until(lambda: _listens(broker.config.port), what="it serves")
+        (tmp_path / "broker" / "pid").write_text(f"{orphan.pid}\n")
+        orphan.kill()
+        await broker._process.end_orphan()
+        broker.check_port()
+        orphan.wait(10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@needs_mosquitto
 async def test_a_foreign_process_with_the_old_number_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
