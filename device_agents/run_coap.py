@@ -12,7 +12,7 @@ from typing import Any
 
 # First: it sets what aiocoap reads when it is imported.
 from gateway.transport.coap_site import WELL_KNOWN, Discovery  # isort: skip
-from gateway.transport.coap import GuardedSite, Sources, open_server  # isort: skip
+from gateway.transport.coap import GuardedSite, Sources, open_server, shut  # isort: skip
 import aiocoap
 import aiocoap.error
 import aiocoap.resource
@@ -129,7 +129,7 @@ class CoapDevice(Runner):
                 task.cancel()
             await asyncio.gather(sender, ticker, return_exceptions=True)
             await self._goodbye()
-            await self._context.shutdown()
+            await shut(self._context)
             self._known = False
 
     async def _resolve(self) -> tuple[str, list[str]]:

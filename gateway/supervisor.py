@@ -37,6 +37,7 @@ class Supervisor:
         self._clock = clock
         self._rng = rng
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[str] = set()
         self.restarts: dict[str, int] = {}
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -49,14 +50,17 @@ class Supervisor:
         task = self._tasks.get(name)
         if task is None:
             return
+        self._ending.add(name)
         task.cancel()
         await asyncio.wait([task])
+        self._ending.discard(name)
         del self._tasks[name]
 
     async def stop_all(self, within_s: float = END_S) -> None:
         """Cancel every part, last started first; whatever a part still awaits after ``within_s`` is cut short."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
+        self._ending.update(self._tasks)
         for task in reversed(self._tasks.values()):
             task.cancel()
             await asyncio.wait([task], timeout=max(end - loop.time(), 0))
@@ -79,6 +83,10 @@ class Supervisor:
                 await run()
                 reason = "ended by itself"
             except Exception as failure:
+                if name in self._ending:
+                    # It failed at its own end: who stops it waits for that, and not for another start.
+                    log.debug("%s, at its end", name, exc_info=True)
+                    raise asyncio.CancelledError from failure
                 err = _first(failure)
                 if isinstance(err, OperatorError) and self.starting:
                     raise err from None

@@ -35,6 +35,7 @@ __all__ = [
     "peer_host",
     "peer_port",
     "put",
+    "shut",
 ]
 
 # aiocoap warns of every datagram that it cannot read, so anybody could fill a log; what matters is counted here.
@@ -203,6 +204,17 @@ def _reason(err: Exception, seconds: float) -> str:
     if isinstance(err, (TimeoutError, aiocoap.error.ConRetransmitsExceeded)):
         return f"no answer within {seconds:.3g} s"
     return str(err.__cause__ or "") or str(err) or type(err).__name__
+
+
+async def shut(context: aiocoap.Context) -> None:
+    """Close a context and its socket. aiocoap's own way stops in the middle, the socket open, at each request whose
+    answer was given up in this very turn."""
+    while True:
+        try:
+            await context.shutdown()
+            return
+        except asyncio.InvalidStateError:
+            continue  # that request is forgotten now, and the next one is its turn
 
 
 def has_ipv6() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.transport.coap import GuardedSite, Sources, open_server  # isort: skip
+from gateway.transport.coap import GuardedSite, Sources, open_server, shut  # isort: skip
 import aiocoap
 import aiocoap.error
 
@@ -89,7 +89,7 @@ class Lease:
             sites.remove(self._site)
             if not sites:
                 self._hub.forget(self._key)
-                await self._server.context.shutdown()
+                await shut(self._server.context)
 
 
 class CoapHub:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from headend.ems.coap import CoapHead
     from headend.ems.udp import UdpHead
 
+# What the API gives its connections to end, and as much again for the rest.
+END_S = 4.0
+
 
 class Ems:
     """``run`` until cancelled; ``ready`` returns when the store is open and the parts are started.
@@ -144,6 +147,10 @@ class Ems:
                 self._ready.set()
                 await asyncio.sleep(0)
                 supervisor.starting = False
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    await supervisor.stop_all(END_S)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 

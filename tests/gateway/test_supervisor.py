@@ -153,3 +153,24 @@ async def test_whoever_waits_for_the_end_of_a_part_can_be_stopped_itself() -> No
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await supervisor.stop_all(within_s=0)
+
+
+async def test_a_part_that_fails_at_its_own_end_has_ended() -> None:
+    clock = ManualClock()
+    began = []
+
+    async def part() -> None:
+        began.append(1)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            raise OSError("the socket would not close")
+
+    async with asyncio.TaskGroup() as group:
+        supervisor = Supervisor(group, clock, random.Random(1))
+        supervisor.starting = False
+        supervisor.start("part", part)
+        await clock.advance(0)
+        async with asyncio.timeout(5):
+            await supervisor.stop("part")
+    assert (began, supervisor.restarts) == ([1], {})
