@@ -39,7 +39,7 @@ async def test_events_and_reports_in_every_mode(either: Pair, mode: int, confirm
     upstream, site, outbox = either.ema(mode, confirmable=confirmable)
     await until(up(upstream))
     if mode == 2:
-        await until(lambda: either.head._observers)
+        await until(lambda: either.head.emas.observers)
     for power in (700, 710, 720):
         outbox.append(site_report(power, 90))
     outbox.append(notice(NoticeKind.CONNECTED))

@@ -81,7 +81,7 @@ async def test_events_and_reports_in_every_mode(pair: Pair, tmp_path: Path, mode
     upstream, site, outbox = pair.ema(mode, oscore_dir=str(tmp_path / "ema-1"))
     await until(up(upstream))
     if mode == 2:
-        await until(lambda: pair.head._observers)
+        await until(lambda: pair.head.emas.observers)
     for power in (700, 710, 720):
         outbox.append(site_report(power, 90))
     outbox.append(notice(NoticeKind.CONNECTED))
@@ -103,7 +103,7 @@ async def test_both_ends_go_on_after_a_restart_of_either(pair: Pair, tmp_path: P
     upstream, site, _ = pair.ema(mode, **keys)
     await until(up(upstream))
     if mode == 2:
-        await until(lambda: pair.head._observers)
+        await until(lambda: pair.head.emas.observers)
     first = await pair.event(800)
     await until(lambda: site.events)
     await pair.end(upstream)
