@@ -93,14 +93,13 @@ class CoapHead:
         self.emas.tell(ema, lambda observed: self.server.distribute(ema, event, observed=observed))
 
     def answer_poll(self, ema: int, event: wire.DistributeEvent | None, want_report: bool) -> None:
-        # Over CoAP an EMA reports with each poll: there is no word to ask it for one.
-        self.emas.answer(self.server.answer_poll(ema, event))
+        self.emas.answer(self.server.answer_poll(ema, event, want_report))
 
     def acknowledge_report(self, ema: int, request_id: int) -> None:
         self.emas.answer(self.server.acknowledge_report(ema, request_id))
 
     def refuse_report(self, ema: int, request_id: int, code: int, why: str) -> None:
-        self.emas.answer(self.server.acknowledge_report(ema, request_id, code, why[:LONGEST_REASON]))
+        self.emas.answer(self.server.refuse_report(ema, request_id, code, why))
 
     def acknowledge_opt(self, ema: int, code: int) -> None:
         self.emas.answer(self.server.acknowledge_opt(ema, code))

@@ -10,21 +10,17 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gateway.transport.coap import GuardedSite, Sources  # isort: skip
-from gateway.control.negotiation.messages import FromCoordinator
 from gateway.links.emap1b.messages.names import CONTENT_FORMAT, PROFILE
-from gateway.links.mir2017 import happenings as h
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.coap.server import Server, Write
-from gateway.links.mir2017.messages.budget import Budget
-from gateway.links.mir2017.messages.negotiation import LabAnswer
-from gateway.negotiation_words import written
+from gateway.links.mir2017.coap.server import Answer, Server, Write
 from gateway.transport.coap_ask import TEXT
-from gateway.transport.coap_emas import LONGEST_REASON, CoapEmas
+from gateway.transport.coap_emas import CoapEmas
 from gateway.transport.coap_shared import CoapHub
 from headend.ems.head import EventBody
+from headend.ems.saying import Saying
 from headend.ems.service import EmsService
 from headend.ems.settings import EmsSettings, parse_address, parse_sources
-from headend.ems.translate import Translator, event_of, number_of, rdr_words
+from headend.ems.translate import event_of, number_of
 from headend.ems.view_types import LinkView
 
 if TYPE_CHECKING:
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
 NAME = "coap"
 
 
-class CoapHead:
+class CoapHead(Saying):
     """One address, many EMAs, of profile ``mir2017`` or of ``emap1b``. ``run`` until cancelled."""
 
     def __init__(
@@ -46,23 +42,17 @@ class CoapHead:
         emap1b: Emap1bServer | None = None,
         keys: Keys | None = None,
     ) -> None:
-        self.name = NAME if emap1b is None else f"{NAME} emap1b"
-        self.controls_devices = emap1b is None
-        self.negotiates = emap1b is None
-        self.prices = True
-        self.answers = True
-        self._service = service
-        self._translator = Translator(service, self.name)
         self._log = log
         self._hub = hub
         self._address = parse_address("coap", settings.coap)
         self._sources = Sources(parse_sources(settings.coap_sources))
-        self.server: Server | Emap1bServer = emap1b or Server(
+        server: Server | Emap1bServer = emap1b or Server(
             zone=wire.zone_named(settings.zone),
             duration_ms=settings.duration_ms,
             admit=lambda number: service.admits(wire.ema_name(number)),
             prices=lambda number: service.prices.budgets(wire.ema_name(number)),
         )
+        super().__init__(NAME, service, server, emap1b is not None)
         self._keys = keys
         self._speaker: Any = None  # the address of whoever is heard now
         if keys is not None:
@@ -111,13 +101,6 @@ class CoapHead:
 
     # What EMAs say
 
-    def _happened(self, output: h.ServerHappening) -> None:
-        self._translator.happened(output)
-        if isinstance(output, h.EmaRegistered) and not isinstance(self.server, Server):
-            # In the other profile prices are part of the set-up.
-            name = wire.ema_name(output.ema)
-            self.tell_prices(name, self._service.prices.budgets(name))
-
     def _heard(self, remote: Any) -> None:
         self._speaker = remote
 
@@ -147,50 +130,8 @@ class CoapHead:
         for number in self.emas.known:
             self.push(wire.ema_name(number), event)
 
-    def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
-        body = None if event is None else event_of(event)
-        if isinstance(self.server, Server):
-            # An EMA reports with each poll: there is no word to ask it for one.
-            self.emas.answer(self.server.answer_poll(number_of(ema), body))
+    def _say(self, said: Answer | Write | None) -> None:
+        if isinstance(said, Write):
+            self.emas.write(said)
         else:
-            self.emas.answer(self.server.answer_poll(number_of(ema), body, want_report))
-
-    def acknowledge_report(self, ema: str, request_id: str) -> None:
-        self.emas.answer(self.server.acknowledge_report(number_of(ema), int(request_id)))
-
-    def refuse_report(self, ema: str, request_id: str, code: int, why: str) -> None:
-        self.emas.answer(self.server.acknowledge_report(number_of(ema), int(request_id), code, why[:LONGEST_REASON]))
-
-    def acknowledge_opt(self, ema: str, code: int) -> None:
-        self.emas.answer(self.server.acknowledge_opt(number_of(ema), code))
-
-    def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
-        self.emas.answer(self.server.acknowledge_device(number_of(ema), number, connected))
-
-    def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
-        self.emas.answer(self.server.answer_rdr(number_of(ema), number, granted, rdr_words(granted, why)))
-
-    def negotiate(self, ema: str, message: FromCoordinator) -> None:
-        if isinstance(self.server, Server):
-            self.emas.write(self.server.negotiate(number_of(ema), written(number_of(ema), message)))
-
-    def answer_ask(self, ema: str, accepted: bool, margin_w: int) -> None:
-        if isinstance(self.server, Server):
-            self.emas.write(self.server.negotiate(number_of(ema), LabAnswer(accepted, margin_w)))
-
-    def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
-        if isinstance(self.server, Server):
-            self.emas.write(self.server.tell_prices(number_of(ema), budgets))
-            return
-        from headend.ems.emap1b import signals_of
-
-        for signal in signals_of(budgets):
-            self.emas.write(self.server.budget(number_of(ema), signal))
-
-    def control(self, ema: str, number: int, on: bool) -> None:
-        if isinstance(self.server, Server):
-            self.emas.write(self.server.control(number_of(ema), number, on))
-
-    def dim(self, ema: str, number: int, up: bool) -> None:
-        if isinstance(self.server, Server):
-            self.emas.write(self.server.dim(number_of(ema), number, up))
+            self.emas.answer(said)

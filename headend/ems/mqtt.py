@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
-from gateway.control.negotiation.messages import FromCoordinator
 from gateway.links.mir2017 import messages as wire
-from gateway.links.mir2017.happenings import EmaRegistered
-from gateway.links.mir2017.messages.budget import Budget
-from gateway.links.mir2017.messages.negotiation import LabAnswer
 from gateway.links.mir2017.server import Server
-from gateway.negotiation_words import written
 from gateway.transport.mqtt import MqttLink, MqttSettings, Tls
 from headend.ems.head import EventBody
+from headend.ems.saying import Saying
 from headend.ems.service import EmsService
 from headend.ems.settings import EmsSettings, parse_address, secret
-from headend.ems.translate import Translator, event_of, number_of, rdr_words
+from headend.ems.translate import event_of, number_of
 from headend.ems.view_types import LinkView
 
 if TYPE_CHECKING:
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
 NAME = "mqtt"
 
 
-class MqttHead:
+class MqttHead(Saying):
     """One broker, many EMAs, of profile ``mir2017`` or of ``emap1b``. ``run`` until cancelled; reconnects by itself."""
 
     def __init__(
@@ -44,21 +40,15 @@ class MqttHead:
         log: logging.Logger,
         emap1b: Emap1bServer | None = None,
     ) -> None:
-        self.name = NAME if emap1b is None else f"{NAME} emap1b"
-        self.controls_devices = emap1b is None
-        self.negotiates = emap1b is None
-        self.prices = True
-        self.answers = True
-        self._service = service
-        self._translator = Translator(service, self.name)
         self._log = log
-        self.server: Server | Emap1bServer = emap1b or Server(
+        server: Server | Emap1bServer = emap1b or Server(
             zone=wire.zone_named(settings.zone),
             duration_ms=settings.duration_ms,
             admit=lambda number: service.admits(wire.ema_name(number)),
             opts_at_once=False,
             prices=lambda number: service.prices.budgets(wire.ema_name(number)),
         )
+        super().__init__(NAME, service, server, emap1b is not None)
         topics = wire.EMS_SUBSCRIPTIONS if emap1b is None else emap1b.subscriptions
         self.broker = MqttLink(
             mqtt_settings(settings, topics), clock, rng, self._received, on_up=self._up, on_down=self._down, logger=log
@@ -86,8 +76,8 @@ class MqttHead:
     def _down(self) -> None:
         self._service.link_changed(self)
 
-    def _post(self, sends: Iterable[wire.Send]) -> None:
-        for send in sends:
+    def _say(self, said: Iterable[wire.Send]) -> None:
+        for send in said:
             self.broker.post(send.topic, send.body, send.qos)
 
     # What EMAs say
@@ -97,61 +87,15 @@ class MqttHead:
             if isinstance(output, wire.Send):
                 self.broker.post(output.topic, output.body, output.qos)
             else:
-                self._translator.happened(output)
-            if isinstance(output, EmaRegistered) and not isinstance(self.server, Server):
-                # In the other profile prices are part of the set-up.
-                name = wire.ema_name(output.ema)
-                self.tell_prices(name, self._service.prices.budgets(name))
+                self._happened(output)
 
     # What the EMS says
 
     def push(self, ema: str, event: EventBody) -> None:
-        self._post(self.server.distribute(number_of(ema), event_of(event)))
+        self._say(self.server.distribute(number_of(ema), event_of(event)))
 
     def broadcast(self, event: EventBody) -> None:
-        self._post(self.server.broadcast(event_of(event)))
-
-    def answer_poll(self, ema: str, event: EventBody | None, want_report: bool) -> None:
-        body = event_of(event) if event is not None else None
-        self._post(self.server.answer_poll(number_of(ema), body, want_report))
-
-    def acknowledge_report(self, ema: str, request_id: str) -> None:
-        self._post(self.server.acknowledge_report(number_of(ema), int(request_id)))
-
-    def refuse_report(self, ema: str, request_id: str, code: int, why: str) -> None:
-        self._post(self.server.refuse_report(number_of(ema), int(request_id), code, why))
-
-    def acknowledge_opt(self, ema: str, code: int) -> None:
-        self._post(self.server.acknowledge_opt(number_of(ema), code))
-
-    def acknowledge_device(self, ema: str, number: int, connected: bool) -> None:
-        self._post(self.server.acknowledge_device(number_of(ema), number, connected))
-
-    def answer_rdr(self, ema: str, number: int, granted: bool, why: str) -> None:
-        self._post(self.server.answer_rdr(number_of(ema), number, granted, rdr_words(granted, why)))
-
-    def negotiate(self, ema: str, message: FromCoordinator) -> None:
-        if isinstance(self.server, Server):
-            self._post(self.server.negotiate(number_of(ema), written(number_of(ema), message)))
-
-    def answer_ask(self, ema: str, accepted: bool, margin_w: int) -> None:
-        if isinstance(self.server, Server):
-            self._post(self.server.negotiate(number_of(ema), LabAnswer(accepted, margin_w)))
-
-    def tell_prices(self, ema: str, budgets: tuple[Budget, ...]) -> None:
-        if isinstance(self.server, Server):
-            self._post(self.server.tell_prices(number_of(ema), budgets))
-            return
-        from headend.ems.emap1b import signals_of
-
-        for signal in signals_of(budgets):
-            self._post(self.server.budget(number_of(ema), signal))
-
-    def control(self, ema: str, number: int, on: bool) -> None:
-        self._post(self.server.control(number_of(ema), number, on))
-
-    def dim(self, ema: str, number: int, up: bool) -> None:
-        self._post(self.server.dim(number_of(ema), number, up))
+        self._say(self.server.broadcast(event_of(event)))
 
 
 def mqtt_settings(settings: EmsSettings, topics: Sequence[str] = wire.EMS_SUBSCRIPTIONS) -> MqttSettings:

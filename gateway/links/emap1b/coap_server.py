@@ -17,6 +17,8 @@ from gateway.links.mir2017 import messages as neutral
 from gateway.links.mir2017.coap.server import Answer, ServerOutput, Write
 from gateway.links.mir2017.messages import Send
 
+LONGEST_REASON = 200
+
 
 class CoapServer:
     """All EMAs below the EMS ``server``.
@@ -107,6 +109,10 @@ class CoapServer:
         """Only after the report is stored durably, or ``code`` 4xx: never to be, 5xx: not now."""
         [send] = self._server.refuse_report(ema, request_id, code, description)
         return Answer(("report", ema, request_id), send.body)
+
+    def refuse_report(self, ema: int, request_id: int, code: int, why: str) -> Answer:
+        """The report is not taken, ever (4xx) or now (5xx)."""
+        return self.acknowledge_report(ema, request_id, code, why[:LONGEST_REASON])
 
     def acknowledge_device(self, ema: int, device: int, connected: bool) -> Answer:
         """Only after a ``DeviceConnected`` or ``DeviceDisconnected`` is stored durably; empty: nothing waits."""

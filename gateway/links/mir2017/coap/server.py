@@ -273,8 +273,11 @@ class Server:
         code = coap.NOTIFIED if observed else coap.PUSHED_RESPONSE
         return Write(ema, "" if observed else coap.Down.PUSHED_EVENT, coap.write_event(pushed, self.zone, code))
 
-    def answer_poll(self, ema: int, event: wire.DistributeEvent | None = None) -> Answer:
-        """Answer a ``Polled``: with the oldest event that this EMA has not answered, or without one."""
+    def answer_poll(self, ema: int, event: wire.DistributeEvent | None = None, want_report: bool = False) -> Answer:
+        """Answer a ``Polled``: with the oldest event that this EMA has not answered, or without one.
+
+        ``want_report`` has no word here: over CoAP an EMA reports with each poll.
+        """
         session = self._emas.get(ema) or EmaSession(self._ven(ema))
         if event is None:
             body = coap.response(coap.Word.NO_EVENT, session.ven_id, session.request_id)
@@ -290,6 +293,10 @@ class Server:
         """Only after the report is stored durably, or ``code`` 4xx: never to be, 5xx: not now."""
         text = description or coap.REPORT_DESCRIPTION
         return Answer(("report", ema, request_id), coap.updated_report(self._ven(ema), request_id, code, text))
+
+    def refuse_report(self, ema: int, request_id: int, code: int, why: str) -> Answer:
+        """The report is not taken, ever (4xx) or now (5xx)."""
+        return self.acknowledge_report(ema, request_id, code, why[:LONGEST_REASON])
 
     def acknowledge_opt(self, ema: int, code: int = 200) -> Answer | None:
         """The oldest CreatedEvent of that EMA without an answer is on disk, or never will be."""
