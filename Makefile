@@ -2,10 +2,12 @@
 # but for the peers of the tests, which root installs with apt.
 #   PYTHON=python3.12   the interpreter for the virtual environment
 #   ARGS='...'          further arguments for demo or pytest
+#   JOBS=1              how many processes run the tests (2)
 #   ONLY=name,name      some of the figures of `make bench`
 
 VENV := .venv
 BIN  := $(VENV)/bin
+JOBS ?= 2
 
 .PHONY: help run test lint bench soak docs clean
 .DEFAULT_GOAL := help
@@ -25,7 +27,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@sh .ci/peers.sh $(BIN)/python
-	@$(BIN)/python -m pytest -m 'not soak' -rs $(ARGS)
+	@$(BIN)/python -m pytest -m 'not soak' -n $(JOBS) --dist loadfile -rs $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .

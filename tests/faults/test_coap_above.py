@@ -15,7 +15,6 @@ from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.process import Agents, Ema, closing, lamps, udp_port
 from tests.support.wait import until
 
-pytestmark = pytest.mark.soak  # 50 s; the same in one process: tests/headend/test_ems_coap.py
 DEVICES = (1, 2, 3, 4)
 WATTS = 100.0
 
